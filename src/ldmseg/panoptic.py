@@ -1,0 +1,179 @@
+"""One in-memory type for a whole image's segments; every format, metric, picture and model boundary speaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ldmseg.errors import InputError
+
+VOID = 0
+"""The id of a pixel that belongs to no segment (unlabelled in a ground truth, unknown in a partial map)."""
+
+MAX_ID = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What is known about one segment; its pixels are those of `PanopticMap.ids` that hold `id`."""
+
+    id: int
+    category_id: int | None = None
+    isthing: bool | None = None
+    iscrowd: bool = False
+    score: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PanopticMap:
+    """A gap-free or partial map of segments.
+
+    Args:
+        ids: (H, W) integers in 0..2**31-1; `VOID` (0) belongs to no segment. Kept as a read-only int32 copy.
+        segments: one `Segment` per non-void id that occurs in `ids`, sorted by id. Left out, they are derived from `ids`.
+
+    Raises:
+        InputError: `ids` is not a non-empty 2-D integer array in range, or does not agree with `segments`.
+    """
+
+    ids: NDArray[np.int32]
+    segments: tuple[Segment, ...] = None  # type: ignore[assignment]  # None: derived from ids
+
+    def __post_init__(self) -> None:
+        ids = _checked_ids(self.ids)
+        object.__setattr__(self, "ids", ids)
+        present = [int(i) for i in np.unique(ids) if i != VOID]
+        if self.segments is None:
+            segments = tuple(Segment(i) for i in present)
+        else:
+            segments = tuple(sorted(self.segments, key=lambda s: s.id))
+            listed = [s.id for s in segments]
+            if len(set(listed)) != len(listed):
+                raise InputError(f"segments: expected each id once, got {_first_repeated(listed)} twice")
+            if listed != present:
+                missing, empty = sorted(set(present) - set(listed)), sorted(set(listed) - set(present))
+                raise InputError(
+                    f"segments: expected exactly the non-void ids of the map, "
+                    f"but {missing[:5]} have no segment and {empty[:5]} have no pixel"
+                )
+        object.__setattr__(self, "segments", segments)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.ids.shape  # type: ignore[return-value]
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PanopticMap):
+            return NotImplemented
+        return self.segments == other.segments and np.array_equal(self.ids, other.ids)
+
+    @cached_property
+    def _by_id(self) -> dict[int, Segment]:
+        return {s.id: s for s in self.segments}
+
+    def __getitem__(self, segment_id: int) -> Segment:
+        return self._by_id[segment_id]
+
+    @cached_property
+    def dense(self) -> NDArray[np.intp]:
+        """(H, W) index into `segments`, -1 where void."""
+        listed = np.array([s.id for s in self.segments], dtype=np.int32)
+        if listed.size == 0:
+            return np.full(self.shape, -1, dtype=np.intp)
+        return np.where(self.ids == VOID, -1, np.searchsorted(listed, self.ids))
+
+    @cached_property
+    def areas(self) -> NDArray[np.int64]:
+        """(len(segments),) pixels of each segment."""
+        return np.bincount(self.dense.ravel() + 1, minlength=len(self) + 1)[1:]
+
+    @cached_property
+    def boxes(self) -> NDArray[np.int64]:
+        """(len(segments), 4) tight x, y, width, height of each segment in pixels, as COCO gives them."""
+        ys, xs = np.nonzero(self.ids != VOID)
+        index = self.dense[ys, xs]
+        low = np.full((len(self), 2), np.iinfo(np.int64).max)
+        high = np.full((len(self), 2), -1)
+        for axis, values in enumerate((xs, ys)):
+            np.minimum.at(low[:, axis], index, values)
+            np.maximum.at(high[:, axis], index, values)
+        return np.concatenate([low, high - low + 1], axis=1)
+
+    def with_ids(self, ids: ArrayLike) -> PanopticMap:
+        """The same segments' attributes on other pixels; a segment that lost its last pixel is dropped, a new id gets a bare segment."""
+        ids = _checked_ids(ids)
+        present = [int(i) for i in np.unique(ids) if i != VOID]
+        return PanopticMap(ids, tuple(self._by_id.get(i, Segment(i)) for i in present))
+
+    def relabel(self, new_ids: Mapping[int, int]) -> PanopticMap:
+        """Give segments other ids; an id mapped to `VOID` disappears, an id not named stays.
+
+        Raises:
+            InputError: two segments would share an id.
+        """
+        target = [new_ids.get(s.id, s.id) for s in self.segments]
+        kept = [t for t in target if t != VOID]
+        if len(set(kept)) != len(kept):
+            raise InputError(f"new_ids: expected distinct ids, but two segments would become {_first_repeated(kept)}")
+        table = np.array([*target, VOID], dtype=np.int64)  # the last entry serves dense == -1
+        segments = tuple(replace(s, id=t) for s, t in zip(self.segments, target, strict=True) if t != VOID)
+        return PanopticMap(table[self.dense], segments)
+
+    def keep(self, segment_ids: Iterable[int]) -> PanopticMap:
+        """Only the named segments; everything else becomes void."""
+        wanted = set(segment_ids)
+        return self.relabel({s.id: VOID for s in self.segments if s.id not in wanted})
+
+    def largest(self, count: int) -> PanopticMap:
+        """The `count` segments with the most pixels (the smaller id wins a tie); the rest becomes void."""
+        order = np.argsort(-self.areas, kind="stable")[:count]
+        return self.keep(self.segments[i].id for i in order)
+
+    def resize(self, height: int, width: int) -> PanopticMap:
+        """Nearest neighbour (pixel centres), so that ids never mix; segments that vanish are dropped."""
+        if height < 1 or width < 1:
+            raise InputError(f"height, width: expected at least 1, got {height} and {width}")
+        rows = nearest_indices(self.shape[0], height)
+        columns = nearest_indices(self.shape[1], width)
+        return self.with_ids(self.ids[rows[:, None], columns[None, :]])
+
+    def flip(self) -> PanopticMap:
+        """Left and right exchanged."""
+        return PanopticMap(self.ids[:, ::-1], self.segments)
+
+
+def nearest_indices(size: int, target: int) -> NDArray[np.intp]:
+    """(target,) source index whose pixel lies under each target pixel's centre."""
+    return np.minimum(((np.arange(target) + 0.5) * size / target).astype(np.intp), size - 1)
+
+
+def _checked_ids(ids: ArrayLike) -> NDArray[np.int32]:
+    array = np.asarray(ids)
+    if array.ndim != 2 or array.size == 0:
+        raise InputError(f"ids: expected a non-empty (H, W) array, got shape {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise InputError(f"ids: expected integers, got {array.dtype}")
+    if array.dtype != np.int32 and (int(array.max()) > MAX_ID):
+        raise InputError(f"ids: expected at most {MAX_ID}, got {int(array.max())}")
+    if array.dtype.kind == "i" and int(array.min()) < 0:
+        raise InputError(f"ids: expected 0 (void) or more, got {int(array.min())}")
+    array = np.array(array, dtype=np.int32, order="C")
+    array.setflags(write=False)
+    return array
+
+
+def _first_repeated(values: list[int]) -> int:
+    seen: set[int] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    raise AssertionError("no repeated value")
