@@ -1,0 +1,129 @@
+"""Stage 1: a shallow autoencoder between id maps and continuous latents (section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from ldmseg.codes import Code, code_channels, encode_ids
+from ldmseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the encoder says of each latent cell: `mean` and `log_variance`, both (B, C, h, w), unscaled."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """(B, C, h, w) drawn from the Gaussian."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        return self.mean + noise * (0.5 * self.log_variance).exp()
+
+    def kl(self) -> Tensor:
+        """Mean divergence from a standard Gaussian, in nats per latent number (the optional term of figure 8)."""
+        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance).mean()
+
+
+class MaskAutoencoder(ModelMixin, ConfigMixin):
+    """Id maps to latents and back (section 3.1): stride-2 convolutions down, transposed ones up, 2.0 M parameters by default.
+
+    Args:
+        num_ids: N, a power of two; id 0 is void.
+        code: how an id is written for the encoder (`ldmseg.codes`).
+        latent_channels: C of the latents.
+        encoder_widths: channels before, between and after the stride-2 convolutions; f = 2 ** (len - 1).
+        encoder_depth: convolutions before each stride-2 one.
+        decoder_width: channels of the decoder, which works up to half the resolution.
+        scaling_factor: latents leave `encode` multiplied by it (s in figure 3) and are divided by it in `decode`.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        num_ids: int = 128,
+        code: Code = "bits",
+        latent_channels: int = 4,
+        encoder_widths: tuple[int, ...] = (32, 64, 128, 256),
+        encoder_depth: int = 1,
+        decoder_width: int = 256,
+        norm_groups: int = 32,
+        scaling_factor: float = 1.0,
+    ) -> None:
+        super().__init__()
+        widths = list(encoder_widths)
+        if len(widths) < 3 or any(w % norm_groups for w in (widths[-1], decoder_width)):
+            raise InputError(
+                f"encoder_widths, decoder_width: expected at least 3 widths, the last and decoder_width multiples of "
+                f"norm_groups={norm_groups}, got {widths} and {decoder_width}"
+            )
+        self.encoder = _encoder(code_channels(num_ids, code), widths, encoder_depth, 2 * latent_channels, norm_groups)
+        self.decoder = _decoder(latent_channels, decoder_width, len(widths) - 2, num_ids, norm_groups)
+
+    @property
+    def downscale(self) -> int:
+        """f: pixels of a latent cell's side."""
+        return 2 ** (len(self.config.encoder_widths) - 1)
+
+    def moments(self, codes: Tensor) -> Moments:
+        """(B, code channels, H, W) with H, W multiples of f -> mean and log-variance (B, C, H/f, W/f)."""
+        mean, log_variance = self.encoder(codes).chunk(2, dim=1)
+        return Moments(mean, log_variance.clamp(-30, 20))
+
+    def encode(self, ids: Tensor) -> Tensor:
+        """Latents of id maps: the mode of the posterior, scaled.
+
+        Args:
+            ids: (B, H, W) integers in 0..N-1; any size, padded with void to a multiple of f.
+
+        Returns:
+            (B, C, ceil(H/f), ceil(W/f)).
+        """
+        if ids.ndim != 3:
+            raise InputError(f"ids: expected (B, H, W), got {tuple(ids.shape)}")
+        f = self.downscale
+        ids = F.pad(ids, (0, -ids.shape[2] % f, 0, -ids.shape[1] % f))
+        codes = encode_ids(ids, self.config.num_ids, self.config.code).to(self.dtype)  # (B, bits, H, W)
+        return self.moments(codes).mean * self.config.scaling_factor  # (B, C, h, w)
+
+    def coarse_logits(self, latents: Tensor) -> Tensor:
+        """(B, C, h, w) unscaled latents -> (B, N, h f/2, w f/2), the decoder's own resolution; what the losses look at."""
+        return self.decoder(latents)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, C, h, w) scaled latents -> (B, N, h f, w f) logits, bilinear from half the resolution."""
+        if latents.ndim != 4 or latents.shape[1] != self.config.latent_channels:
+            raise InputError(f"latents: expected (B, {self.config.latent_channels}, h, w), got {tuple(latents.shape)}")
+        logits = self.coarse_logits(latents / self.config.scaling_factor)  # (B, N, H/2, W/2)
+        return F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)  # (B, N, H, W)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def _encoder(channels: int, widths: list[int], depth: int, out: int, groups: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1), nn.SiLU()]
+    for wide, wider in zip(widths, widths[1:], strict=False):
+        layers += [nn.Conv2d(wide, wide, 3, padding=1) for _ in range(depth)]
+        layers += [nn.Conv2d(wide, wider, 3, stride=2, padding=1), nn.SiLU()]
+    last = widths[-1]
+    layers += [nn.Conv2d(last, last, 3, padding=1), nn.GroupNorm(groups, last, eps=1e-6), nn.SiLU(), nn.Conv2d(last, out, 3, padding=1)]
+    return nn.Sequential(*layers)
+
+
+def _decoder(channels: int, width: int, doublings: int, num_ids: int, groups: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
+    for _ in range(doublings):
+        layers += [nn.ConvTranspose2d(width, width, 2, stride=2), ChannelNorm(width, eps=1e-6), nn.SiLU()]
+    layers += [nn.GroupNorm(groups, width, eps=1e-6), nn.SiLU(), nn.Conv2d(width, num_ids, 3, padding=1)]
+    return nn.Sequential(*layers)
