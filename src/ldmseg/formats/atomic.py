@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,50 +16,36 @@ from ldmseg.errors import InputError
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what was written there becomes `path` when the block ends without an exception.
+    """Yield a temporary path beside `path`; what the block writes there becomes `path` if the block ends without an exception.
 
-    The temporary file has the target's suffix (so that writers that look at it keep working), is synced to the disk, gets the
-    permissions a newly created file gets and replaces the target in one step. After any exception (also KeyboardInterrupt)
-    it is removed and an older `path` is untouched. Missing folders are created.
+    The temporary file keeps the target's suffix (writers choose the format by it), is synced to the disk and replaces the target in
+    one step. After any exception (`KeyboardInterrupt` too) it is removed and an older `path` is as it was. Missing folders are created;
+    a link is followed.
 
     Raises:
-        InputError: the file cannot be written (disk full, folder not writable, a folder lies there).
+        InputError: the file cannot be written: disk full, folder not writable, something that is no file is there.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise InputError(f"output: cannot write '{target}': a folder is there")
-    with writing_errors(target):
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise InputError(f"output: cannot write '{os.fspath(path)}': {'a folder' if target.is_dir() else 'no regular file'} is there")
+    with _refusals(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:100]}.", suffix=f".tmp{target.suffix}", dir=target.parent)
+        temporary = target.with_name(f".{target.stem[:80]}.{secrets.token_hex(6)}.tmp{target.suffix}")
+        # The mode of a new file is 0666 less the umask; an existing one hands its own down.
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         os.close(handle)
-    temporary = Path(name)
     try:
-        with writing_errors(target, only=temporary):
+        with _refusals(path, temporary):
             yield temporary
-        with writing_errors(target):
-            temporary.chmod(_new_file_mode(target))
+        with _refusals(path):
+            if target.exists():
+                temporary.chmod(target.stat().st_mode & 0o777)
             _sync(temporary)
             os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def writing_errors(path: str | os.PathLike[str], only: Path | None = None) -> Iterator[None]:
-    """Turn the operating system's refusal to write `path` into one line for the user.
-
-    With `only`, an error that names another file than `only` (a file that the block reads) passes unchanged.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except OSError as error:
-        if only is not None and error.filename is not None and Path(os.fsdecode(error.filename)) != only:
-            raise
-        raise InputError(f"output: cannot write '{os.fspath(path)}': {error.strerror or error}") from error
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
@@ -82,18 +69,36 @@ def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = No
     return write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+@contextmanager
+def _refusals(path: str | os.PathLike[str], temporary: Path | None = None) -> Iterator[None]:
+    """Turn the system's refusal to write `path` into one line; an error about another file than `temporary` passes unchanged."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = _refusal(error, temporary)
+        if reason is None:
+            raise
+        raise InputError(f"output: cannot write '{os.fspath(path)}': {reason}") from error
+
+
+def _refusal(error: Exception, temporary: Path | None) -> str | None:
+    full = os.strerror(errno.ENOSPC)
+    if isinstance(error, OSError) and error.errno is not None:
+        about_another = temporary is not None and error.filename is not None and os.fsdecode(error.filename) != str(temporary)
+        return None if about_another else (error.strerror or str(error))
+    # Compiled writers lose the error number: safetensors raises its own type, Pillow an OSError without one.
+    if full in str(error):
+        return full
+    if isinstance(error, OSError) and "when writing image file" in str(error):
+        return str(error)
+    return None
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDWR)  # Windows syncs only what is open for writing
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _new_file_mode(target: Path) -> int:
-    """The permissions of the file that is replaced, or those a new file gets (mkstemp gives 0600 to everything)."""
-    with suppress(OSError):
-        return target.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

@@ -1,0 +1,70 @@
+"""Plain label pictures: a pixel's value is the id of its segment, 0 is void. Attributes of segments are not kept."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ldmseg.errors import InputError
+from ldmseg.formats.atomic import atomic_write
+from ldmseg.formats.id_png import ids_to_rgb, open_picture, rgb_to_ids
+from ldmseg.panoptic import PanopticMap
+
+
+def read_label_png(path: str | os.PathLike[str]) -> PanopticMap:
+    """The map that a label picture holds.
+
+    | picture | id |
+    |---|---|
+    | 1-bit, 8-bit and 16-bit gray, 32-bit integers | the value (0 and 1 for 1 bit) |
+    | palette | the index into the palette |
+    | RGB | R + 256 G + 65536 B, as COCO has it |
+    | RGBA | R + 256 G + 65536 B + 2**24 A; an alpha channel that is 255 everywhere is ignored |
+
+    Raises:
+        InputError: the file is missing or damaged, is of another kind, or holds an id above 2**31 - 1.
+    """
+    with open_picture(path, "label") as image:
+        ids = _ids(image, path)
+    try:
+        return PanopticMap(ids)  # type: ignore[arg-type]  # converted to int32 there, if they fit
+    except InputError as error:
+        raise InputError(f"label: cannot read '{os.fspath(path)}': {error}") from error
+
+
+def write_label_png(path: str | os.PathLike[str], pmap: PanopticMap) -> None:
+    """Write a map's ids with as few bytes per pixel as its largest id needs: 8 or 16-bit gray, RGB up to 2**24 - 1, RGBA above.
+
+    `read_label_png` gives the same ids back.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    highest = pmap.segments[-1].id if pmap.segments else 0
+    if highest < 2**8:
+        picture = Image.fromarray(pmap.ids.astype(np.uint8))
+    elif highest < 2**16:
+        picture = Image.fromarray(pmap.ids.astype(np.uint16))
+    elif highest < 2**24:
+        picture = Image.fromarray(ids_to_rgb(pmap.ids))
+    else:
+        picture = Image.fromarray(pmap.ids.astype("<u4").view(np.uint8).reshape(*pmap.shape, 4))
+    with atomic_write(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def _ids(image: Image.Image, path: str | os.PathLike[str]) -> NDArray[np.integer]:
+    if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
+        values = np.asarray(image)
+        return values.astype(np.uint8) if values.dtype == bool else values
+    pixels = np.asarray(image)
+    if image.mode == "RGB" or (image.mode == "RGBA" and (pixels[..., 3] == 255).all()):
+        return rgb_to_ids(pixels[..., :3])
+    if image.mode == "RGBA":
+        return np.ascontiguousarray(pixels).view("<u4")[..., 0]
+    raise InputError(
+        f"label: cannot read '{os.fspath(path)}': expected a gray (8, 16 or 32 bit), palette, RGB or RGBA picture, got mode {image.mode}"
+    )
