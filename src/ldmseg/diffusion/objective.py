@@ -1,0 +1,76 @@
+"""The loss of stage 2 (section 3.2)."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ldmseg.diffusion.sampler import Denoise
+from ldmseg.diffusion.schedule import NoiseSchedule
+from ldmseg.errors import InputError
+
+LossWeight = Literal["none", "clamped-snr", "linear", "decay", "fixed"]
+
+
+def loss_weight(schedule: NoiseSchedule, timestep: Tensor, kind: LossWeight, snr_clamp: float = 5.0) -> Tensor:
+    """(B,) timesteps -> (B,) weights of the squared error.
+
+    `clamped-snr` is min(SNR, clamp) / SNR; `linear` grows with t; `decay` grows over the least noisy 25 % and is 1 above (the paper);
+    `fixed` is 0.1 there and the SNR above. The last two names and the first are the release's.
+    """
+    total = schedule.config.num_train_timesteps
+    if kind == "none":
+        return torch.ones(timestep.shape, device=timestep.device)
+    if kind == "clamped-snr":
+        snr = schedule.snr(timestep)
+        return snr.clamp(max=snr_clamp) / snr
+    if kind == "linear":
+        return (timestep + 1) / total
+    if kind == "decay":
+        return ((timestep + 1) / (0.25 * total)).clamp(max=1)
+    if kind == "fixed":
+        return torch.where(timestep < 0.25 * total, torch.full_like(schedule.snr(timestep), 0.1), schedule.snr(timestep))
+    raise InputError(f"weight: expected one of {', '.join(get_args(LossWeight))}, got {kind!r}")
+
+
+def draw_timesteps(uniform: Tensor, schedule: NoiseSchedule, bias: float = 1.0) -> Tensor:
+    """(B,) uniform numbers in [0, 1) -> (B,) timesteps T u**(1/bias); a bias above 1 sees more of the noisy ones."""
+    total = schedule.config.num_train_timesteps
+    return (uniform.double().pow(1 / bias) * total).long().clamp(max=total - 1)
+
+
+def denoising_loss(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    clean: Tensor,
+    noise: Tensor,
+    timestep: Tensor,
+    *,
+    weight: LossWeight = "decay",
+    snr_clamp: float = 5.0,
+    cells: Tensor | None = None,
+    self_condition: bool = False,
+) -> Tensor:
+    """Weighted squared error of the network at noised latents (equation 3), as a scalar.
+
+    Args:
+        clean: (B, C, h, w) mask latents x_0.
+        noise: (B, C, h, w) standard normal.
+        timestep: (B,).
+        cells: (B, 1, h, w) weight of each latent cell, 0 where the target is void.
+        self_condition: first estimate x_0 without a gradient and show it to the network (Analog Bits).
+    """
+    x_t = schedule.noised(clean, noise, timestep)
+    estimate = None
+    if self_condition:
+        with torch.no_grad():
+            estimate = schedule.clean_estimate(x_t, denoise(x_t, timestep, None), timestep).detach()
+    output = denoise(x_t, timestep, estimate)
+    target = schedule.training_target(clean, noise, timestep)
+    error = (output.float() - target.float()).square()  # (B, C, h, w)
+    if cells is not None:
+        share = cells / cells.flatten(1).mean(1).clamp(min=1e-6).reshape(-1, 1, 1, 1)
+        error = error * share
+    return (error.flatten(1).mean(1) * loss_weight(schedule, timestep, weight, snr_clamp).to(error)).mean()

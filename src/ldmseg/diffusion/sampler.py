@@ -1,0 +1,91 @@
+"""Sampling: noise to mask latents (algorithm 2), and the same loop with what is known put back (algorithm 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from ldmseg.diffusion.schedule import NoiseSchedule
+from ldmseg.errors import InputError
+
+SamplerName = Literal["ddim", "ddpm", "renoise"]
+"""`ddim` is deterministic, `ddpm` ancestral, `renoise` draws all noise anew at each step (algorithm 3)."""
+
+Project = Callable[[Tensor], Tensor]
+"""Clean estimate (B, C, h, w) -> the same with what is known put back."""
+
+
+class Denoise(Protocol):
+    """The network with its condition: (x_t, t (B,), previous clean estimate or None) -> output, all (B, C, h, w)."""
+
+    def __call__(self, x_t: Tensor, timestep: Tensor, estimate: Tensor | None) -> Tensor: ...
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoise,
+    noise: Tensor,
+    timesteps: Sequence[int],
+    schedule: NoiseSchedule,
+    *,
+    project: Project | None = None,
+    sampler: SamplerName = "ddim",
+    generators: Sequence[torch.Generator] = (),
+    rescale_std: float | None = None,
+    callback: Callable[[int, int, Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Run the sampling loop.
+
+    Args:
+        denoise: the conditioned network.
+        noise: (B, C, h, w), standard normal, the start.
+        timesteps: from noisy to clean, as `NoiseSchedule.trailing_timesteps` gives them.
+        project: applied to each clean estimate (section 3.3).
+        sampler: see `SamplerName`.
+        generators: one per image, for the samplers that draw noise on the way.
+        rescale_std: every clean estimate whose standard deviation is below this is stretched to it; early in training a network's
+            estimates shrink towards their mean, which few-step sampling suffers from.
+        callback: (step index, timestep, x, clean estimate) -> x, after each step.
+
+    Returns:
+        (B, C, h, w) clean mask latents.
+
+    Raises:
+        InputError: an unknown sampler, or one that needs a generator per image and has none.
+    """
+    if sampler not in get_args(SamplerName):
+        raise InputError(f"sampler: expected one of {', '.join(get_args(SamplerName))}, got {sampler!r}")
+    if sampler != "ddim" and len(generators) != len(noise):
+        raise InputError(f"generators: the {sampler} sampler needs one per image ({len(noise)}), got {len(generators)}")
+    x, estimate = noise, None
+    for index, timestep in enumerate(timesteps):
+        following = timesteps[index + 1] if index + 1 < len(timesteps) else -1
+        output = denoise(x, torch.full((len(x),), timestep, device=x.device), estimate)
+        clean = schedule.clean_estimate(x, output, timestep)
+        if rescale_std is not None:
+            clean = _stretched(clean, rescale_std)
+        if project is not None:
+            clean = project(clean)
+        fresh = None if sampler == "ddim" or following < 0 else image_noise(x, generators)
+        if sampler == "renoise" and fresh is not None:
+            x = schedule.noised(clean, fresh, torch.full((len(x),), following, device=x.device))
+        else:
+            x = schedule.advance(x, clean, timestep, following, fresh, eta=float(sampler == "ddpm"))
+        estimate = clean
+        if callback is not None:
+            x = callback(index, timestep, x, clean)
+    return x
+
+
+def image_noise(like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Standard normal noise of the shape of `like`, each image from its own generator, so that its batch does not matter."""
+    drawn = [torch.randn(like.shape[1:], generator=g, device=g.device, dtype=torch.float32) for g in generators]
+    return torch.stack([one.to(like.device) for one in drawn]).to(like.dtype)
+
+
+def _stretched(clean: Tensor, target: float) -> Tensor:
+    deviation = clean.flatten(1).std(dim=1).reshape(-1, 1, 1, 1)
+    return clean * (target / deviation.clamp(min=1e-6)).clamp(min=1, max=4)

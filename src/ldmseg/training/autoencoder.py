@@ -1,0 +1,128 @@
+"""Stage 1: learn to write id maps as latents and back (section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ldmseg.codes import assign_dense, encode_ids
+from ldmseg.config import AutoencoderRunConfig
+from ldmseg.data.datasets import PanopticDataset, SceneDataset, load_dataset
+from ldmseg.data.mask_augment import augment_mask
+from ldmseg.diffusion.point_loss import point_losses
+from ldmseg.evaluate import reconstruct
+from ldmseg.metrics.panoptic_quality import PanopticQuality
+from ldmseg.models.loading import load_mask_autoencoder
+from ldmseg.models.mask_autoencoder import MaskAutoencoder
+from ldmseg.panoptic import PanopticMap, nearest_indices
+from ldmseg.training.stage import Stage, sample_generators, sample_rng, shuffled_index
+from ldmseg.visualize import color_map, contact_sheet
+
+
+@dataclass(frozen=True)
+class MaskBatch:
+    """`ids` (B, H, W) int64 in 0..N-1, 0 void; `numbers` the samples' global numbers."""
+
+    ids: Tensor
+    numbers: tuple[int, ...]
+
+
+class AutoencoderStage(Stage):
+    """The mask autoencoder and its losses on points."""
+
+    def __init__(self, config: AutoencoderRunConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = (
+            load_mask_autoencoder(config.init) if config.init else MaskAutoencoder(**config.model.model_dump())
+        )
+        if config.train_part == "decoder":
+            self.model.encoder.requires_grad_(False)
+        data = config.data
+        self.train_data = load_dataset(data.train, size=data.size, segments=data.scene_segments)
+        self.val_data = load_dataset(data.val, size=data.size, segments=data.scene_segments)
+        self.register_buffer("_loss_points", torch.tensor(config.loss.points), persistent=False)
+
+    def load_sample(self, number: int) -> tuple[int, NDArray[np.int64]]:
+        config, num_ids = self.config, self.model.config.num_ids
+        rng = sample_rng(config.seed, number)
+        ids = _square_ids(self.train_data, shuffled_index(config.seed, number, len(self.train_data)), config.data.size)
+        if config.data.flip and rng.random() < 0.5:
+            ids = ids[:, ::-1]
+        ids = augment_mask(ids, config.augment, rng)
+        pmap = PanopticMap(ids)
+        pmap = pmap.largest(num_ids - 1) if len(pmap) >= num_ids else pmap
+        assigned = assign_dense(pmap.dense, len(pmap), num_ids, "random", rng)
+        return number, np.append(assigned, 0)[pmap.dense]
+
+    def collate(self, samples: Sequence[tuple[int, NDArray[np.int64]]]) -> MaskBatch:
+        return MaskBatch(torch.from_numpy(np.stack([ids for _, ids in samples])), tuple(number for number, _ in samples))
+
+    def forward(self, batch: MaskBatch) -> dict[str, Tensor]:
+        loss, model = self.config.loss, self.model
+        generators = sample_generators(self.config.seed, batch.numbers)
+        moments = model.moments(encode_ids(batch.ids, model.config.num_ids, model.config.code))  # (B, C, h, w)
+        latents = moments.mean
+        if loss.kl:
+            latents = torch.cat([m.sample(g) for m, g in zip(_each(moments), generators, strict=True)])
+        if loss.latent_noise:
+            noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents)
+            latents = latents + loss.latent_noise * latents.detach().std() * noise
+        points = point_losses(
+            model.coarse_logits(latents), batch.ids, loss.points, generators, oversample=loss.oversample, importance=loss.importance
+        )
+        total = loss.cross_entropy * points.ce + loss.masks * (points.bce + points.dice)
+        terms = {"ce": points.ce, "bce": points.bce, "dice": points.dice, "latent_std": moments.mean.detach().std()}
+        if loss.kl:
+            terms["kl"] = moments.kl()
+            total = total + loss.kl * terms["kl"]
+        return {"loss": total, **terms}
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], Image.Image | None]:
+        quality, rows = PanopticQuality(class_agnostic=True), []
+        for index in range(len(self.val_data)):
+            target = PanopticMap(_square_ids(self.val_data, index, self.config.data.size))
+            result = reconstruct(self.model, target)
+            quality.update(result, target)
+            if index < self.config.validation.samples:
+                rows.append([color_map(target), color_map(result)])
+        stat = quality.compute().all
+        sheet = contact_sheet(rows, titles=["mask", "reconstruction"]) if rows else None
+        return {"pq": stat.pq, "sq": stat.sq, "rq": stat.rq}, sheet
+
+    @torch.no_grad()
+    def export(self, folder: Path) -> None:
+        if self.config.latent_std is not None and self.config.train_part == "all":
+            scale = self.config.latent_std / self._latent_deviation() * self.model.config.scaling_factor
+            self.model.register_to_config(scaling_factor=round(scale, 5))
+        self.model.save_pretrained(folder / "mask_autoencoder")
+
+    def _latent_deviation(self) -> float:
+        """Standard deviation of `encode`'s latents over (at most) 64 maps of the training set."""
+        maps = [_square_ids(self.train_data, i, self.config.data.size) for i in range(min(64, len(self.train_data)))]
+        coded = []
+        for index, ids in enumerate(maps):
+            pmap = PanopticMap(ids)
+            assigned = assign_dense(pmap.dense, len(pmap), self.model.config.num_ids, "random", sample_rng(self.config.seed, index))
+            coded.append(np.append(assigned, 0)[pmap.dense])
+        device = next(self.model.parameters()).device
+        latents = [self.model.encode(torch.from_numpy(ids)[None].to(device)) for ids in coded]
+        return float(torch.cat([z.flatten() for z in latents]).std())
+
+
+def _square_ids(data: PanopticDataset, index: int, size: int) -> NDArray[np.int32]:
+    ids = data.ids(index) if isinstance(data, SceneDataset) else data.map(index).ids
+    return ids[nearest_indices(ids.shape[0], size)[:, None], nearest_indices(ids.shape[1], size)[None, :]]
+
+
+def _each(moments):  # noqa: ANN001, ANN202
+    for mean, log_variance in zip(moments.mean.split(1), moments.log_variance.split(1), strict=True):
+        yield type(moments)(mean, log_variance)

@@ -1,0 +1,70 @@
+"""What the one training loop asks of a stage."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+
+class Stage(nn.Module, ABC):
+    """A trained network with its loss; the loop knows nothing else of it.
+
+    Every sample has a global number, and all its randomness is a function of (seed, number): the data order, and with it the result,
+    depends neither on workers nor on where a run was interrupted, and a step can be divided among processes.
+    """
+
+    @abstractmethod
+    def load_sample(self, number: int) -> Any:
+        """Sample `number` of the endless training stream, read and augmented on the CPU."""
+
+    @abstractmethod
+    def collate(self, samples: Sequence[Any]) -> Any:
+        """Samples -> the batch that `forward` takes: a frozen dataclass of tensors."""
+
+    @abstractmethod
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        """Scalars by name; `loss` is what is minimised."""
+
+    @abstractmethod
+    def validate(self) -> tuple[dict[str, float], Image.Image | None]:
+        """Figures of the validation set (fractions), and a sheet of sample pictures."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write what the run was for, ready to be loaded."""
+
+
+def sample_rng(seed: int, number: int) -> np.random.Generator:
+    """Numpy randomness of one training sample."""
+    return np.random.default_rng([seed, number])
+
+
+def sample_generators(seed: int, numbers: Sequence[int]) -> list[torch.Generator]:
+    """Torch randomness of each training sample, on the CPU, apart from `sample_rng`'s."""
+    states = (np.random.SeedSequence([seed, number, 1]).generate_state(1, np.uint64)[0] for number in numbers)
+    return [torch.Generator().manual_seed(int(state >> np.uint64(1))) for state in states]
+
+
+def shuffled_index(seed: int, number: int, length: int) -> int:
+    """Which data-set item sample `number` is: every epoch is a new permutation of all items."""
+    epoch, position = divmod(number, length)
+    return int(_permutation(seed, epoch, length)[position])
+
+
+_PERMUTATIONS: dict[tuple[int, int, int], np.ndarray] = {}
+
+
+def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    key = (seed, epoch, length)
+    if key not in _PERMUTATIONS:
+        while len(_PERMUTATIONS) >= 4:
+            _PERMUTATIONS.pop(next(iter(_PERMUTATIONS)))
+        _PERMUTATIONS[key] = np.random.default_rng([seed, epoch, 2]).permutation(length)
+    return _PERMUTATIONS[key]
