@@ -1,0 +1,139 @@
+"""Writing COCO panoptic data sets, one image at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any
+
+from ldmseg.errors import InputError
+from ldmseg.formats.atomic import write_json
+from ldmseg.formats.coco_json import Category, ImageId
+from ldmseg.formats.id_png import MAX_RGB_ID, write_id_png
+from ldmseg.panoptic import PanopticMap
+
+CLASS_AGNOSTIC = Category(1, "segment", isthing=True)
+"""The category of segments without one."""
+
+
+class CocoPanopticWriter:
+    """Writes a PNG per image as it comes and the JSON at the end; a context manager.
+
+    Every file is written whole or not at all, and the JSON replaces an older one in one step. If nothing was added, or the block ended
+    with an exception, no JSON is written (an older one stays); `close()` writes it in any case.
+
+    Args:
+        path: the JSON (`.json`), with the PNGs in the folder of the same name beside it; or a folder, for `panoptic.json` in it and the
+            PNGs in `panoptic/` there.
+        categories: what segments may be of. Left out, the data set is class-agnostic: all segments are of category 1, "segment".
+        png_dir: another folder for the PNGs.
+        info: the JSON's `info`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        categories: Iterable[Category] | None = None,
+        png_dir: str | os.PathLike[str] | None = None,
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        given = Path(path)
+        self.json_path = given if given.suffix == ".json" else given / "panoptic.json"
+        self.png_dir = self.json_path.with_suffix("") if png_dir is None else Path(png_dir)
+        self.categories = (CLASS_AGNOSTIC,) if categories is None else tuple(categories)
+        self._class_agnostic = categories is None
+        self._category_ids = {c.id for c in self.categories}
+        if len(self._category_ids) != len(self.categories):
+            raise InputError("categories: expected each id once")
+        self._info = info or {}
+        self._images: dict[ImageId, dict[str, Any]] = {}
+        self._annotations: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> CocoPanopticWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+
+    def __len__(self) -> int:
+        return len(self._annotations)
+
+    def add(self, file_name: str, image_id: ImageId, pmap: PanopticMap) -> Path:
+        """Write one image's PNG, whose path is returned: the photo's name with the suffix `.png`, in the same subfolder.
+
+        Args:
+            file_name: the photo's, relative to the folder of photos.
+            image_id: not used before.
+
+        Raises:
+            InputError: the image or its PNG was added before, a segment's category is unknown, an id is above 2**24 - 1, or the file cannot
+                be written.
+        """
+        photo = PurePosixPath(file_name.replace(os.sep, "/"))
+        if photo.is_absolute() or ".." in photo.parts or not photo.name:
+            raise InputError(f"file_name: expected a path relative to the folder of photos, got '{file_name}'")
+        png_name = str(photo.with_suffix(".png"))
+        if image_id in self._images:
+            raise InputError(f"image_id: {image_id} was added before")
+        if png_name in self._annotations:
+            raise InputError(f"file_name: '{file_name}' and an image that was added before would both be written as '{png_name}'")
+        segments = self._segments(pmap, f"'{file_name}'")
+        png_path = self.png_dir / png_name
+        write_id_png(png_path, pmap.ids)
+        height, width = pmap.shape
+        self._images[image_id] = {"id": image_id, "file_name": str(photo), "width": width, "height": height}
+        self._annotations[png_name] = {"image_id": image_id, "file_name": png_name, "segments_info": segments}
+        return png_path
+
+    def close(self) -> Path | None:
+        """Write the JSON of what was added; None if that was nothing.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        if not self._annotations:
+            return None
+        document = {
+            "info": self._info,
+            "images": list(self._images.values()),
+            "annotations": list(self._annotations.values()),
+            "categories": [c.to_dict() for c in self.categories],
+        }
+        return write_json(self.json_path, document)
+
+    def _segments(self, pmap: PanopticMap, where: str) -> list[dict[str, Any]]:
+        if pmap.segments and pmap.segments[-1].id > MAX_RGB_ID:
+            raise InputError(f"{where}: expected ids up to {MAX_RGB_ID} (a PNG has three bytes), got {pmap.segments[-1].id}")
+        found = []
+        for segment, area, box in zip(pmap.segments, pmap.areas.tolist(), pmap.boxes.tolist(), strict=True):
+            category = CLASS_AGNOSTIC.id if segment.category_id is None and self._class_agnostic else segment.category_id
+            if category not in self._category_ids:
+                raise InputError(f"{where}: segment {segment.id} has category {category}, which is not one of the categories")
+            entry: dict[str, Any] = {
+                "id": segment.id,
+                "category_id": category,
+                "area": area,
+                "bbox": box,
+                "iscrowd": int(segment.iscrowd),
+            }
+            found.append(entry if segment.score is None else entry | {"score": segment.score})
+        return found
+
+
+def write_coco_panoptic(
+    path: str | os.PathLike[str],
+    items: Iterable[tuple[str, ImageId, PanopticMap]],
+    categories: Iterable[Category] | None = None,
+    png_dir: str | os.PathLike[str] | None = None,
+) -> Path | None:
+    """Write (file name, image id, map) items as a data set; the JSON's path is returned, None without items.
+
+    The arguments and errors are those of `CocoPanopticWriter`.
+    """
+    with CocoPanopticWriter(path, categories, png_dir) as writer:
+        for file_name, image_id, pmap in items:
+            writer.add(file_name, image_id, pmap)
+        return writer.close()
