@@ -28,16 +28,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise InputError(f"output: cannot write '{os.fspath(path)}': {'a folder' if target.is_dir() else 'no regular file'} is there")
-    with _refusals(path):
+    with writing_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.stem[:80]}.{secrets.token_hex(6)}.tmp{target.suffix}")
         # The mode of a new file is 0666 less the umask; an existing one hands its own down.
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         os.close(handle)
     try:
-        with _refusals(path, temporary):
+        with writing_errors(path, temporary):
             yield temporary
-        with _refusals(path):
+        with writing_errors(path):
             if target.exists():
                 temporary.chmod(target.stat().st_mode & 0o777)
             _sync(temporary)
@@ -70,7 +70,7 @@ def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = No
 
 
 @contextmanager
-def _refusals(path: str | os.PathLike[str], temporary: Path | None = None) -> Iterator[None]:
+def writing_errors(path: str | os.PathLike[str], temporary: Path | None = None) -> Iterator[None]:
     """Turn the system's refusal to write `path` into one line; an error about another file than `temporary` passes unchanged."""
     try:
         yield
