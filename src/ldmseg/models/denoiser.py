@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # a loading pipeline looks for it beside the class
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from ldmseg.errors import InputError
-from ldmseg.models.pretrained import PretrainedLocation, load_strictly, locate, read_config
+from ldmseg.models.pretrained import Pretrained, find_pretrained, load_strictly
 from ldmseg.models.tensors import pad_to_multiple
 
 DENOISER_PRESETS: dict[str, dict[str, Any]] = {
@@ -89,7 +90,7 @@ class Denoiser(UNet2DConditionModel):
     """
 
     has_compatibles = True
-    _keys_to_ignore_on_load_unexpected = (r"transformer_blocks\.\d+\.(attn2|norm2)\.",)  # Stable Diffusion's, when not wanted
+    _keys_to_ignore_on_load_unexpected = [r"transformer_blocks\.\d+\.(attn2|norm2)\."]  # type: ignore[assignment]  # noqa: RUF012
 
     @register_to_config
     def __init__(
@@ -143,7 +144,7 @@ class Denoiser(UNet2DConditionModel):
         if not cross_attention:
             for module in self.modules():
                 if isinstance(module, BasicTransformerBlock):
-                    module.attn2 = module.norm2 = None  # such a block goes from self-attention to its feed-forward layer
+                    module.attn2 = module.norm2 = None  # type: ignore[assignment]  # such a block goes from self-attention to its feed-forward layer
 
     @classmethod
     def _get_compatibles(cls) -> list[type]:
@@ -189,20 +190,22 @@ class Denoiser(UNet2DConditionModel):
     def _concatenate(self, x_t: Tensor, condition: Condition, estimate: Tensor | None) -> Tensor:
         config = self.config
         batch, _, *size = x_t.shape if x_t.ndim == 4 else (0, 0)
-        _check_shape("x_t", x_t, (batch, config.mask_channels, *size))
-        _check_shape("condition.image", condition.image, (batch, config.image_channels, *size))
+        _check_shape("x_t", x_t, (batch, config["mask_channels"], *size))
+        _check_shape("condition.image", condition.image, (batch, config["image_channels"], *size))
         if (condition.partial is None) != (condition.validity is None):
             raise InputError("condition.partial and condition.validity: expected both or neither, got one of them")
-        if condition.partial is not None and not config.partial:
+        if condition.partial is not None and not config["partial"]:
             raise InputError("condition.partial: expected None, because this model has no partial-map channels, got a tensor")
-        if (condition.tokens is not None) != config.cross_attention:
-            expected, got = ("a tensor", "None") if config.cross_attention else ("None", "a tensor")
-            raise InputError(f"condition.tokens: expected {expected} (cross_attention={config.cross_attention}), got {got}")
+        if (condition.tokens is not None) != config["cross_attention"]:
+            expected, got = ("a tensor", "None") if config["cross_attention"] else ("None", "a tensor")
+            raise InputError(
+                f"condition.tokens: expected {expected} for a model with cross_attention={config['cross_attention']}, got {got}"
+            )
         parts = [x_t, condition.image]
-        if config.self_condition:
-            parts.append(_or_zeros("estimate", estimate, (batch, config.mask_channels, *size), x_t))
-        if config.partial:
-            parts.append(_or_zeros("condition.partial", condition.partial, (batch, config.mask_channels, *size), x_t))
+        if config["self_condition"]:
+            parts.append(_or_zeros("estimate", estimate, (batch, config["mask_channels"], *size), x_t))
+        if config["partial"]:
+            parts.append(_or_zeros("condition.partial", condition.partial, (batch, config["mask_channels"], *size), x_t))
             parts.append(_or_zeros("condition.validity", condition.validity, (batch, 1, *size), x_t))
         return torch.cat([part.to(x_t.dtype) for part in parts], dim=1)  # (B, in_channels, h, w)
 
@@ -299,7 +302,7 @@ def build_denoiser(
     Raises:
         InputError: an unknown source or override, or weights that do not fit; the keys concerned are listed.
     """
-    unknown = sorted(set(overrides) - set(Denoiser._get_init_keys(Denoiser)))
+    unknown = sorted(set(overrides) - _arguments())
     if unknown:
         raise InputError(f"overrides: expected arguments of Denoiser, got {', '.join(unknown)}")
     wanted = {"image_channels": image_channels, "self_condition": self_condition, "partial": partial}
@@ -314,39 +317,38 @@ def build_denoiser(
 
 
 def _load(source: str | Path, mask_channels: int, wanted: dict[str, Any], cross_attention: bool, overrides: dict[str, Any]) -> Denoiser:
-    where = locate(source, "unet", "source", tuple(DENOISER_PRESETS))
-    config = read_config(Denoiser, where)
-    own = {key: value for key, value in config.items() if key in Denoiser._get_init_keys(Denoiser)}
-    layout: dict[str, Any]
-    if config.get("_class_name") == "Denoiser":
-        layout = {key: own[key] for key in ("mask_channels", "image_channels", "self_condition", "partial")}
-        fixed = {"mask_channels": mask_channels, "image_channels": wanted["image_channels"]}
+    saved = find_pretrained(source, ("unet",), tuple(DENOISER_PRESETS))
+    layout: dict[str, Any] = {"mask_channels": mask_channels, "image_channels": 0, "self_condition": False, "partial": False}
+    if saved.class_name == Denoiser.__name__:
+        layout = {key: saved.config[key] for key in layout}
+        fixed = {"mask_channels": mask_channels, "image_channels": wanted["image_channels"], "cross_attention": cross_attention}
         for key, value in fixed.items():
-            if layout[key] != value:
-                raise InputError(f"{key}: expected {layout[key]}, as the model at {where} has, got {value}")
+            if saved.config[key] != value:
+                raise InputError(f"{key}: expected {saved.config[key]}, as the model in {saved} has, got {value}")
     else:
-        _check_stable_diffusion(config, mask_channels, where)
-        layout = {"mask_channels": mask_channels, "image_channels": 0, "self_condition": False, "partial": False}
-    denoiser = load_strictly(Denoiser, where, **{**layout, "cross_attention": cross_attention, **overrides})
+        _check_stable_diffusion(saved, mask_channels)
+    denoiser = load_strictly(Denoiser, saved, **{**layout, "cross_attention": cross_attention, **overrides})
     return widen_input(denoiser, **wanted)
 
 
-def _check_stable_diffusion(config: dict[str, Any], mask_channels: int, where: PretrainedLocation) -> None:
+def _check_stable_diffusion(saved: Pretrained, mask_channels: int) -> None:
     """Every key of the UNet's config is either one of ours, or has the value that this network stands for."""
-    if (config.get("in_channels", 4), config.get("out_channels", 4)) != (mask_channels, mask_channels):
+    channels = (saved.config.get("in_channels", 4), saved.config.get("out_channels", 4))
+    if channels != (mask_channels, mask_channels):
         raise InputError(
-            f"mask_channels: expected the UNet at {where} to take and return {mask_channels} channels, "
-            f"got {config.get('in_channels', 4)} and {config.get('out_channels', 4)}"
+            f"mask_channels: expected {channels[1]}, because the UNet in {saved} "
+            f"takes {channels[0]} channels and returns {channels[1]}, got {mask_channels}"
         )
     defaults = {name: p.default for name, p in inspect.signature(UNet2DConditionModel.__init__).parameters.items()}
-    ours = Denoiser._get_init_keys(Denoiser) | {"in_channels", "out_channels"}
-    other = [
-        f"{key}={value}"
-        for key, value in config.items()
-        if not key.startswith("_") and key not in ours and not (key in defaults and value == defaults[key])
-    ]
+    ours = {*_arguments(), "in_channels", "out_channels"}
+    settings = {key: value for key, value in saved.config.items() if not key.startswith("_") and key not in ours}
+    other = [f"{key}={value}" for key, value in settings.items() if key not in defaults or value != defaults[key]]
     if other:
-        raise InputError(f"source: expected a UNet of Stable Diffusion's kind at {where}, got {', '.join(other)}")
+        raise InputError(f"source: expected a UNet of Stable Diffusion's kind in {saved}, got one with {', '.join(other)}")
+
+
+def _arguments() -> set[str]:
+    return set(inspect.signature(Denoiser.__init__).parameters) - {"self"}
 
 
 def _check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from itertools import pairwise
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from ldmseg.errors import InputError
+from ldmseg.models.pretrained import find_pretrained, load_strictly
 from ldmseg.models.tensors import pad_to_multiple
 
 NORM_GROUPS = 8
+VAES: dict[str, type[AutoencoderKL] | type[AutoencoderTiny]] = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 
 
-class ImageEncoder(ModelMixin, ConfigMixin):
+class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """What every image encoder offers; the scaling of its latents is its own affair.
 
     Attributes:
@@ -27,7 +34,6 @@ class ImageEncoder(ModelMixin, ConfigMixin):
     """
 
     trainable: ClassVar[bool]
-    config_name = "config.json"
 
     @property
     @abstractmethod
@@ -49,18 +55,77 @@ class ImageEncoder(ModelMixin, ConfigMixin):
             images: (B, 3, H, W) in [-1, 1].
 
         Returns:
-            (B, C, ceil(H / f), ceil(W / f)), roughly of unit variance.
+            (B, C, ceil(H / f), ceil(W / f)) in the dtype of `images`, roughly of unit variance.
 
         Raises:
             InputError: `images` has another shape.
         """
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
             raise InputError(f"images: expected shape (B, 3, H, W), got {tuple(images.shape)}")
-        return self._latents(pad_to_multiple(images, self.downscale))
+        return self._latents(pad_to_multiple(images.to(self.dtype), self.downscale)).to(images.dtype)
 
     def forward(self, images: Tensor) -> Tensor:
         """`encode`, for a wrapped encoder (compiled, DDP), which is called instead."""
         return self.encode(images)
+
+
+class FrozenImageEncoder(ImageEncoder):
+    """The encoder half of a pretrained variational autoencoder, as Stable Diffusion's (section 3.2); never trained.
+
+    The latents are the posterior's mode times the autoencoder's own `scaling_factor` (0.18215 for Stable Diffusion v1).
+
+    Args:
+        vae_class: "AutoencoderKL" or "AutoencoderTiny" (TAESD, which has no posterior).
+        vae_config: that class's config.
+
+    Raises:
+        InputError: another class.
+    """
+
+    trainable = False
+
+    @register_to_config
+    def __init__(self, vae_class: str, vae_config: dict[str, Any]) -> None:
+        super().__init__()
+        if vae_class not in VAES:
+            raise InputError(f"vae_class: expected one of {', '.join(VAES)}, got {vae_class!r}")
+        vae = VAES[vae_class](**vae_config)
+        self.encoder = vae.encoder
+        self.quant_conv = getattr(vae, "quant_conv", None)
+        self.requires_grad_(False)
+        self.eval()
+
+    @classmethod
+    def from_vae(cls, vae: AutoencoderKL | AutoencoderTiny) -> Self:
+        """Take over the encoder's weights; the decoder is left behind."""
+        arguments = inspect.signature(type(vae).__init__).parameters
+        encoder = cls(vae_class=type(vae).__name__, vae_config={key: value for key, value in vae.config.items() if key in arguments})
+        encoder.encoder, encoder.quant_conv = vae.encoder, getattr(vae, "quant_conv", None)
+        return encoder.requires_grad_(False).eval()
+
+    @property
+    def latent_channels(self) -> int:
+        return self.config["vae_config"]["latent_channels"]
+
+    @property
+    def downscale(self) -> int:
+        config = self.config["vae_config"]
+        levels = config["block_out_channels"] if self.config["vae_class"] == "AutoencoderKL" else config["num_encoder_blocks"]
+        return 2 ** (len(levels) - 1)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def _latents(self, images: Tensor) -> Tensor:
+        latents = self.encoder(images)
+        if self.quant_conv is not None:
+            latents = self.quant_conv(latents)
+        if self.config["vae_class"] == "AutoencoderKL":
+            latents = latents.chunk(2, dim=1)[0]  # mean and log-variance: a Gaussian's mode is its mean
+        config = self.config["vae_config"]
+        return (latents - (config["shift_factor"] or 0.0)) * config["scaling_factor"]
 
 
 class ConvImageEncoder(ImageEncoder):
@@ -100,11 +165,11 @@ class ConvImageEncoder(ImageEncoder):
 
     @property
     def latent_channels(self) -> int:
-        return self.config.latent_channels
+        return self.config["latent_channels"]
 
     @property
     def downscale(self) -> int:
-        return self.config.downscale
+        return self.config["downscale"]
 
     def _latents(self, images: Tensor) -> Tensor:
         return self.layers(images)
@@ -121,3 +186,23 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(self.act(self.norm(x)))
+
+
+ENCODERS: dict[str, type[ImageEncoder]] = {encoder.__name__: encoder for encoder in (FrozenImageEncoder, ConvImageEncoder)}
+
+
+def load_image_encoder(source: str | Path) -> ImageEncoder:
+    """The image encoder of a folder or a Hub id; of an autoencoder the encoder half, frozen.
+
+    Args:
+        source: a saved `ImageEncoder`, a pipeline with one (`image_encoder/`), a Stable Diffusion model (`vae/`), or an autoencoder alone.
+
+    Raises:
+        InputError: nothing of that kind is there, or weights are missing or left over; the keys are listed.
+    """
+    saved = find_pretrained(source, ("image_encoder", "vae"))
+    if saved.class_name in ENCODERS:
+        return load_strictly(ENCODERS[saved.class_name], saved)
+    if saved.class_name in VAES:
+        return FrozenImageEncoder.from_vae(load_strictly(VAES[saved.class_name], saved))
+    raise InputError(f"source: expected one of {', '.join([*ENCODERS, *VAES])} in {saved}, got {saved.class_name or 'no class name'}")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from diffusers import ConfigMixin, ModelMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from ldmseg.errors import InputError
 
@@ -17,77 +22,101 @@ LISTED = 8
 
 
 @dataclass(frozen=True)
-class PretrainedLocation:
-    """Where diffusers finds one network: a folder or a Hub id, and the subfolder in it ("" for the folder itself)."""
+class Pretrained:
+    """One saved network: the folder or Hub id, the subfolder in it ("" for the folder itself), and the config that lies there."""
 
     root: str
-    subfolder: str = ""
+    subfolder: str
+    config: dict[str, Any]
 
     def __str__(self) -> str:
         return f"{self.root}/{self.subfolder}" if self.subfolder else self.root
 
+    @property
+    def class_name(self) -> str:
+        """The diffusers class that saved it; "" if the config does not tell."""
+        return str(self.config.get("_class_name", ""))
 
-def locate(source: str | Path, subfolder: str, argument: str = "source", names: tuple[str, ...] = ()) -> PretrainedLocation:
-    """Tell a pipeline's folder from a network's own folder and from a Hub id.
+
+def find_pretrained(source: str | Path, subfolders: tuple[str, ...], names: tuple[str, ...] = ()) -> Pretrained:
+    """Find one network in a pipeline's folder, in a folder of its own, or on the Hub, and read its config.
 
     Args:
-        source: a folder with `subfolder/config.json`, a folder with `config.json`, or an id "owner/name".
-        subfolder: what the network is called inside a pipeline ("unet", "vae").
-        argument: the user's name for `source`, for the error.
+        source: a folder with `config.json` in it or in one of `subfolders`, or a Hub id "owner/name".
+        subfolders: what the network may be called inside a pipeline ("unet", "vae"); the first that exists is taken.
         names: other values that the caller understands, for the error.
 
     Raises:
-        InputError: it is none of these.
+        InputError: nothing of that kind is there, or its config cannot be read.
     """
-    folder = Path(source).expanduser()
+    folder, text = Path(source).expanduser(), str(source)
+    candidates = (*subfolders, "")
     if folder.is_dir():
-        for inside in (subfolder, ""):
-            if (folder / inside / "config.json").is_file():
-                return PretrainedLocation(str(folder), inside)
-        raise InputError(f"{argument}: expected {subfolder}/config.json or config.json in {folder}, got neither")
-    text = str(source)
-    if text.count("/") == 1 and not text.startswith((".", "/", "~")) and not text.endswith("/"):
-        return PretrainedLocation(text, subfolder)
-    also = f"one of {', '.join(names)}, " if names else ""
-    raise InputError(f"{argument}: expected {also}an existing folder or a Hub id owner/name, got {text!r}")
+        present = [inside for inside in candidates if (folder / inside / "config.json").is_file()]
+        if not present:
+            listed = " or ".join(f"{inside}/config.json".lstrip("/") for inside in candidates)
+            raise InputError(f"source: expected {listed} in {folder}, got a folder without")
+        return Pretrained(str(folder), present[0], _read_config(str(folder), present[0]))
+    if text.count("/") != 1 or text.startswith((".", "/", "~")) or text.endswith("/"):
+        also = f"one of {', '.join(names)}, " if names else ""
+        raise InputError(f"source: expected {also}an existing folder or a Hub id owner/name, got {text!r}")
+    for inside in candidates[:-1]:
+        try:
+            return Pretrained(text, inside, _read_config(text, inside))
+        except InputError as error:
+            reason = error.__cause__.__context__ if error.__cause__ else None
+            if not isinstance(reason, EntryNotFoundError) or isinstance(reason, LocalEntryNotFoundError):
+                raise  # unreachable, not merely absent from this subfolder
+    return Pretrained(text, "", _read_config(text, ""))
 
 
-def read_config(model_class: type[ConfigMixin], where: PretrainedLocation) -> dict[str, Any]:
-    """The saved config as a dict.
-
-    Raises:
-        InputError: it cannot be read or fetched.
-    """
+def _read_config(root: str, subfolder: str) -> dict[str, Any]:
     try:
-        return dict(model_class.load_config(where.root, subfolder=where.subfolder))
+        return dict(UNet2DConditionModel.load_config(root, subfolder=subfolder))  # reads the file as it is, whatever the class
     except Exception as error:  # the Hub's client raises many unrelated types
-        raise InputError(f"source: expected a readable config.json at {where}, got {one_line(error)}") from error
+        where = f"{root}/{subfolder}".rstrip("/")
+        raise InputError(f"source: expected a readable config.json in {where}, got {_one_line(error)}") from error
 
 
-def load_strictly(model_class: type[Model], where: PretrainedLocation, **config: Any) -> Model:
+def load_strictly(model_class: type[Model], saved: Pretrained, **config: Any) -> Model:
     """`model_class.from_pretrained`, with an error instead of a warning when weights are missing or left over.
 
     Args:
+        model_class: what to load; it may differ from the class that saved the weights.
+        saved: where they are.
         config: values that replace the saved config's.
 
     Raises:
         InputError: nothing could be loaded, or some keys are missing, unexpected or of another shape; they are listed.
     """
     try:
-        model, info = model_class.from_pretrained(where.root, subfolder=where.subfolder, output_loading_info=True, **config)
+        with _warnings_off():
+            loaded: Any = model_class.from_pretrained(saved.root, subfolder=saved.subfolder, output_loading_info=True, **config)
     except Exception as error:
-        raise InputError(f"source: expected weights of {model_class.__name__} at {where}, got {one_line(error)}") from error
+        raise InputError(f"source: expected weights of {model_class.__name__} in {saved}, got {_one_line(error)}") from error
+    model, info = loaded
     for kind in ("missing", "unexpected", "mismatched"):
         keys = sorted(str(key) for key in info[f"{kind}_keys"])
         if keys:
             rest = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
             raise InputError(
-                f"source: expected exactly the weights of {model_class.__name__} at {where}, "
+                f"source: expected exactly the weights of {model_class.__name__} in {saved}, "
                 f"got {len(keys)} {kind} keys: {', '.join(keys[:LISTED])}{rest}"
             )
     return model
 
 
-def one_line(error: Exception) -> str:
-    """The error's type and the first 200 characters of its message, without line breaks."""
+@contextmanager
+def _warnings_off() -> Iterator[None]:
+    """diffusers warns at length of what becomes an error here."""
+    logger = logging.getLogger("diffusers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
