@@ -20,8 +20,11 @@ from ldmseg.panoptic import PanopticMap, Segment
 VALIDATION_SEED = 10_000_000
 """Seeds from here up are validation scenes, never trained on."""
 
+Colour = tuple[float, float, float]
+"""Red, green, blue in 0..1."""
+
 MIN_SIZE = 32
-MAX_SEGMENTS = 40
+MAX_SEGMENTS = 32
 _CAMOUFLAGED = 0.12
 
 
@@ -133,9 +136,9 @@ class _Studio:
         look = LOOKS[region.name]
         palette = look.palettes[int(self.rng.integers(len(look.palettes)))]
         texture = look.textures[int(self.rng.integers(len(look.textures)))]
-        tint, scale, phase, angle, strength, fade = self.rng.random(6).tolist()
+        tint, scale, phase, angle, strength, fade, uneven = self.rng.random(7).tolist()
         first = self._colour(palette[0])
-        second = self._second(first, look.contrast * (0.35 + 0.65 * strength), tint)
+        second = _second(first, look.contrast * (0.35 + 0.65 * strength), tint)
         if region.surface == "ground" and not self.layout.backdrop.from_above:
             depth = self.ground[box[0]] * np.float32(region.far)
             near = np.float32(1 / self.ground[-1, 0])
@@ -147,9 +150,11 @@ class _Studio:
             if region.surface == "ground":
                 c, s = np.float32(math.cos(3.1 * angle)), np.float32(math.sin(3.1 * angle))
                 x, y = x * c - y * s, x * s + y * c
-        mix = self._texture(texture, x, y, 0.5 + 1.2 * scale, phase)
-        light = 1 + np.float32(0.35 * (fade - 0.5)) * (ys - np.float32(0.5)) + np.float32(0.25 * (phase - 0.5)) * (xs - np.float32(0.5))
-        rgb = (first[:, None, None] + (second - first)[:, None, None] * mix) * light
+        mix = pattern(texture, x, y, 0.5 + 1.2 * scale, phase)
+        light = 1 + np.float32(0.6 * (fade - 0.5)) * (ys - np.float32(0.5)) + np.float32(0.3 * (phase - 0.5)) * (xs - np.float32(0.5))
+        if uneven < 0.6:  # broad patches of lighter and darker
+            light = light + np.float32(0.6 * uneven) * (pattern("clouds", x, y, 0.35, phase) - np.float32(0.5))
+        rgb = _mixed(first, second, mix) * light
         if index == 0:
             self.picture[:], self.depth[:] = rgb, depth
             return
@@ -173,7 +178,7 @@ class _Studio:
                 continue
             rows, columns = patch.box
             first = colours[part.slot % len(colours)]
-            second = self._second(first, look.contrast * (0.3 + 0.7 * strength), tint)
+            second = _second(first, look.contrast * (0.3 + 0.7 * strength), tint)
             dx, dy = self.xs[:, columns] - np.float32(thing.centre[0]), self.ys[rows] - np.float32(thing.centre[1])
             ring = part.rings[0]
             low, high = ring.min(axis=0).tolist(), ring.max(axis=0).tolist()
@@ -181,10 +186,10 @@ class _Studio:
             v = (self.ys[rows] - np.float32((low[1] + high[1]) / 2)) * np.float32(2 / max(high[1] - low[1], 1e-3))
             lit = shade(part.relief, self.light, u, v)
             if texture == "flat" or (number > 0 and plain < 0.5 and part.slot != thing.parts[0].slot):
-                rgb = first[:, None, None] * lit
+                rgb = np.array(first, dtype=np.float32)[:, None, None] * lit
             else:
-                mix = self._texture(texture, (dx * c + dy * s), (dy * c - dx * s), (0.7 + 1.1 * scale) * (0.35 / (size + 0.15)), phase)
-                rgb = (first[:, None, None] + (second - first)[:, None, None] * mix) * lit
+                mix = pattern(texture, dx * c + dy * s, dy * c - dx * s, (0.7 + 1.1 * scale) * (0.35 / (size + 0.15)), phase)
+                rgb = _mixed(first, second, mix) * lit
             if part.relief == "round" and edge < 0.35:  # a highlight
                 a, b = u - np.float32(0.5 * self.light.x), v - np.float32(0.5 * self.light.y)
                 rgb = rgb + np.float32(0.5) * np.maximum(1 - (a * a + b * b) * np.float32(9), 0)
@@ -201,33 +206,34 @@ class _Studio:
         if thing.standing:
             contact_shadow(self.picture, self.canvas, thing.centre[0], thing.base, thing.radii[0] * 1.05, 0.5 * self.light.shadow + 0.15)
 
-    def _texture(self, name: str, x: Field, y: Field, scale: float, phase: float) -> Field | np.float32:
-        return np.float32(0.0) if name == "flat" else pattern(name, x, y, scale, phase)
-
-    def _colour(self, hue: Hue) -> NDArray[np.float32]:
+    def _colour(self, hue: Hue) -> Colour:
         h, s, v = self.rng.random(3).tolist()
-        return np.array(
-            colorsys.hsv_to_rgb(
-                (hue.h + hue.spread * (2 * h - 1)) % 1.0, hue.s[0] + s * (hue.s[1] - hue.s[0]), hue.v[0] + v * (hue.v[1] - hue.v[0])
-            ),
-            dtype=np.float32,
-        )
+        turn = (hue.h + hue.spread * (2 * h - 1)) % 1.0
+        return colorsys.hsv_to_rgb(turn, hue.s[0] + s * (hue.s[1] - hue.s[0]), hue.v[0] + v * (hue.v[1] - hue.v[0]))
 
-    def _second(self, first: NDArray[np.float32], contrast: float, tint: float) -> NDArray[np.float32]:
-        """The colour a texture mixes in: darker or lighter than the first, a little off in hue."""
-        brightness = float(first.mean())
-        sign = -1.0 if brightness > 0.25 + 0.5 * tint else 1.0
-        shift = np.array([0.08 * (tint - 0.5), 0.0, -0.08 * (tint - 0.5)], dtype=np.float32)
-        factor = 1 - 0.75 * contrast if sign < 0 else 1 + contrast
-        return np.clip(first * np.float32(factor) + shift + np.float32(0.08 * max(sign, 0)), 0, 1)
-
-    def _beneath(self, thing: Thing, colour: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _beneath(self, thing: Thing, colour: Colour) -> Colour:
         """Nearly the colour that lies behind the thing's centre, a little brighter or darker."""
         row = min(max(int(thing.centre[1] * self.canvas.scale), 0), self.canvas.height - 1)
         column = min(max(int(thing.centre[0] * self.canvas.scale), 0), self.canvas.width - 1)
-        behind = self.picture[:, row, column]
-        factor = np.float32(0.78 if float(behind.mean()) > 0.4 else 1.35)
-        return np.clip(np.float32(0.85) * behind * factor + np.float32(0.15) * colour, 0, 1)
+        behind = self.picture[:, row, column].tolist()
+        factor = 0.78 if sum(behind) > 1.2 else 1.35
+        r, g, b = (min(1.0, 0.85 * old * factor + 0.15 * own) for old, own in zip(behind, colour, strict=True))
+        return r, g, b
+
+
+def _second(first: Colour, contrast: float, tint: float) -> Colour:
+    """The colour a texture mixes in: darker or lighter than the first, a little off in hue."""
+    darker = sum(first) / 3 > 0.25 + 0.5 * tint
+    factor, lift, shift = (1 - 0.75 * contrast, 0.0, 0.08 * (tint - 0.5)) if darker else (1 + contrast, 0.08, 0.08 * (tint - 0.5))
+    r, g, b = (min(1.0, max(0.0, value * factor + lift + bend)) for value, bend in zip(first, (shift, 0.0, -shift), strict=True))
+    return r, g, b
+
+
+def _mixed(first: Colour, second: Colour, mix: Field) -> Picture:
+    """(3, h, w): the first colour where `mix` is 0, the second where it is 1."""
+    start = np.array(first, dtype=np.float32)
+    change = np.array(second, dtype=np.float32) - start
+    return start[:, None, None] + change[:, None, None] * mix
 
 
 def _joined(patches: list[Patch]) -> list[Patch]:

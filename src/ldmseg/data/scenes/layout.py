@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ldmseg.data.scenes.backdrop import Backdrop, Region, draw_backdrop
-from ldmseg.data.scenes.raster import Canvas, Patch, Rings, fill
-from ldmseg.data.scenes.things import KINDS, Part
+from ldmseg.data.scenes.raster import Canvas, Patch, Points, Rings, fill
+from ldmseg.data.scenes.things import KINDS, Kind, Part
 
 _COARSE = 64
 _MIN_VISIBLE = 0.0035
@@ -19,6 +19,10 @@ _MIN_VISIBLE = 0.0035
 _MAX_VISIBLE = 0.3
 _MIN_STUFF = 0.012
 _NAMES = tuple(KINDS)
+_COMPACT = ("ball", "stone", "fruit", "toy")
+_THEMED = 0.35
+"""Share of scenes in which most things are of one category, as in a crowd or a fruit bowl."""
+_ATTEMPTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +64,20 @@ def plan(seed: int, canvas: Canvas, segments: tuple[int, int]) -> Layout:
     target = int(rng.integers(low, high + 1))
     most_stuff = max(1, min(4, target - 2 if target > 3 else target - 1))
     backdrop = draw_backdrop(rng, canvas, most_stuff)
-    grid = canvas.coarse(_COARSE)
-    board = _Board(backdrop, grid)
-    board.place([_draw_thing(rng, backdrop, canvas) for _ in range(max(0, target - len(backdrop.regions)) + 2)], target)
+    themed, theme = rng.random(2).tolist()
+    favourite = _NAMES[int(theme * len(_NAMES))] if themed < _THEMED else None
+    board = _Board(backdrop, canvas.coarse(_COARSE))
+    wanted = max(0, target - len(backdrop.regions)) + 2
+    areas = (0.006, min(0.27, 2.6 / target))
+    board.place([_draw_thing(rng, backdrop, canvas, favourite, areas) for _ in range(wanted)], target)
+    for attempt in range(_ATTEMPTS):
+        missing = low - len(board.surviving_regions()) - len(board.things)
+        if missing <= 0:
+            break
+        board.place([_draw_filler(rng, backdrop, canvas, attempt) for _ in range(6 + 2 * missing)], target, beside=True)
     regions = board.surviving_regions()
-    missing = low - len(regions) - len(board.things)
-    attempt = 0
-    while missing > 0 and attempt < 60:
-        shrink = 0.9 ** min(attempt, 12)
-        extra = [_draw_thing(rng, backdrop, canvas, (0.004, max(0.006, 0.05 * shrink))) for _ in range(4 + missing)]
-        board.place(extra, target, spare_things=True)
-        regions = board.surviving_regions()
-        missing = low - len(regions) - len(board.things)
-        attempt += 1
     things = _far_to_near(board.things)
-    count = len(regions) + len(things)
-    ids = tuple(int(i) + 1 for i in rng.permutation(count))
+    ids = tuple(int(i) + 1 for i in rng.permutation(len(regions) + len(things)))
     return Layout(replace(backdrop, regions=regions), things, ids, rng)
 
 
@@ -91,31 +93,33 @@ class _Board:
         for index, patch in enumerate(fill([region.rings for region in self.regions], grid)):
             self.stuff[patch.box][patch.mask] = index
 
-    def place(self, candidates: list[Thing], target: int, spare_things: bool = False) -> None:
-        """Accept candidates, nearest first, until regions and things number `target`."""
+    def place(self, candidates: list[Thing], target: int, beside: bool = False) -> None:
+        """Accept candidates, nearest first, until regions and things number `target`; `beside`: only where no thing is."""
         candidates = sorted(candidates, key=lambda thing: thing.depth)
         patches = fill([part.rings for thing in candidates for part in thing.parts], self.grid)
         start = 0
-        total = self.covered.size
+        covered = int(np.count_nonzero(self.covered))
+        total, room = self.covered.size, target - len(self.surviving_regions())
         for thing in candidates:
             own = patches[start : start + len(thing.parts)]
             start += len(thing.parts)
-            if len(self.things) + len(self.regions) >= target:
+            if len(self.things) >= room:
                 return
             y0, x0, mask = _union(own)
             box = slice(y0, y0 + mask.shape[0]), slice(x0, x0 + mask.shape[1])
             area = int(np.count_nonzero(mask))
             visible = mask & ~self.covered[box]
             seen = int(np.count_nonzero(visible))
-            if not _MIN_VISIBLE * total <= seen <= _MAX_VISIBLE * total or seen < (0.95 if spare_things else 0.3) * area:
+            if not _MIN_VISIBLE * total <= seen <= _MAX_VISIBLE * total or seen < (0.97 if beside else 0.3) * area:
                 continue
             if seen < 0.8 * area and not _is_whole(visible, seen):
                 continue
-            if np.count_nonzero(self.covered) + seen > 0.85 * total:
+            if covered + seen > 0.88 * total:
                 continue
-            if spare_things and not self._leaves_stuff(box, visible):
+            if beside and not self._leaves_stuff(box, visible):
                 continue
             self.covered[box] |= mask
+            covered += seen
             self.things.append(thing)
 
     def _leaves_stuff(self, box: tuple[slice, slice], visible: NDArray[np.bool_]) -> bool:
@@ -153,36 +157,42 @@ def _far_to_near(things: list[Thing]) -> tuple[Thing, ...]:
     ordered: list[Thing] = []
     limit = math.inf
     for thing in sorted(things, key=lambda thing: -thing.depth):
-        depth = min(thing.depth, limit)
-        ordered.append(replace(thing, depth=depth))
-        limit = depth * 0.97
+        ordered.append(thing if thing.depth <= limit else replace(thing, depth=limit))
+        limit = ordered[-1].depth * 0.97
     return tuple(ordered)
 
 
-def _draw_thing(rng: np.random.Generator, backdrop: Backdrop, canvas: Canvas, areas: tuple[float, float] = (0.006, 0.25)) -> Thing:
+def _draw_filler(rng: np.random.Generator, backdrop: Backdrop, canvas: Canvas, attempt: int) -> Thing:
+    """A small compact thing anywhere, smaller when many attempts have failed."""
+    name = _COMPACT[int(rng.integers(len(_COMPACT)))]
+    return _draw_thing(rng, backdrop, canvas, name, (0.004, max(0.005, 0.014 - 0.0005 * attempt)), anywhere=True)
+
+
+def _draw_thing(
+    rng: np.random.Generator,
+    backdrop: Backdrop,
+    canvas: Canvas,
+    favourite: str | None = None,
+    areas: tuple[float, float] = (0.006, 0.27),
+    anywhere: bool = False,
+) -> Thing:
     """A random thing of about the given share of the image, posed and put at a distance that fits where it stands."""
-    name = _NAMES[int(rng.integers(len(_NAMES)))]
+    size, turn, flip, stretch, shear, x, y, near, bias, choice, like = rng.random(11).tolist()
+    name = favourite if favourite is not None and (anywhere or like < 0.7) else _NAMES[int(choice * len(_NAMES))]
     kind = KINDS[name]
     parts = kind.build(rng)
-    size, turn, flip, stretch, shear, x, y, near, bias = rng.random(9).tolist()
     points = np.concatenate([ring for part in parts for ring in part.rings])
     low, high = points.min(axis=0), points.max(axis=0)
-    middle, extent = (low + high) / 2, high - low
-    area = areas[0] * (areas[1] / areas[0]) ** size
-    zoom = math.sqrt(area / (0.62 * extent[0] * extent[1]))
-    free = backdrop.from_above or (kind.pose == "lie" and bias < 0.5)
-    if free:
-        angle = 2 * math.pi * turn
-    elif bias > 0.93:
-        angle = 2.4 * (turn - 0.5)
-    else:
-        angle = 0.24 * (turn - 0.5)
+    width, height = (high - low).tolist()
+    zoom = math.sqrt(areas[0] * (areas[1] / areas[0]) ** size / (0.62 * width * height))
     wide = math.exp(2 * kind.stretch * (stretch - 0.5))
-    matrix = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    matrix = matrix @ np.array([[wide * (-1 if flip < 0.5 else 1), 0.4 * (shear - 0.5) * kind.stretch], [0.0, 1 / wide]]) * zoom
-    local = (points - middle) @ matrix.T
-    bottom, reach = float(local[:, 1].max()), np.abs(local).max(axis=0)
-    standing = not backdrop.from_above and kind.pose != "float" and (kind.pose == "stand" or bias < 0.8)
+    angle = _tilt(backdrop, kind, turn, bias)
+    c, s = math.cos(angle) * zoom, math.sin(angle) * zoom
+    a, b, d = -wide if flip < 0.5 else wide, 0.4 * (shear - 0.5) * kind.stretch, 1 / wide
+    points = (points - (low + high) / 2) @ np.array([[a * c, a * s], [b * c - d * s, b * s + d * c]])
+    bottom, reach = float(points[:, 1].max()), np.abs(points).max(axis=0).tolist()
+    above = backdrop.from_above
+    standing = not (above or anywhere) and kind.pose != "float" and (kind.pose == "stand" or bias < 0.8)
     cx = -0.05 + x * (canvas.x + 0.1)
     if standing:
         floor = backdrop.border + 0.02
@@ -191,12 +201,30 @@ def _draw_thing(rng: np.random.Generator, backdrop: Backdrop, canvas: Canvas, ar
         cy = base - bottom
         depth = backdrop.ground_depth(base) * 0.97
     else:
-        cy = -0.03 + y * (canvas.y * (0.75 if kind.pose == "float" and not backdrop.from_above else 1.06))
+        cy = -0.03 + y * (canvas.y * (0.75 if kind.pose == "float" and not above else 1.06))
         base = cy + bottom
         depth = backdrop.ground_depth(base) * (0.95 - 0.3 * near * near)
-    centre = np.array([cx, cy])
-    moved = tuple(Part(tuple((ring - middle) @ matrix.T + centre for ring in part.rings), part.slot, part.relief) for part in parts)
-    return Thing(name, moved, depth, angle, (cx, cy), (float(reach[0]), float(reach[1])), base, standing)
+    points += (cx, cy)
+    return Thing(name, _cut(parts, points), depth, angle, (cx, cy), (reach[0], reach[1]), base, standing)
+
+
+def _tilt(backdrop: Backdrop, kind: Kind, turn: float, bias: float) -> float:
+    """Upright for what stands, now and then toppled; any angle for what lies."""
+    if backdrop.from_above or (kind.pose == "lie" and bias < 0.5):
+        return 2 * math.pi * turn
+    return (2.4 if bias > 0.93 else 0.24) * (turn - 0.5)
+
+
+def _cut(parts: list[Part], points: Points) -> tuple[Part, ...]:
+    """The same parts with their corners taken from `points`, in order."""
+    moved, start = [], 0
+    for part in parts:
+        rings = []
+        for ring in part.rings:
+            rings.append(points[start : start + len(ring)])
+            start += len(ring)
+        moved.append(Part(tuple(rings), part.slot, part.relief))
+    return tuple(moved)
 
 
 def paint_ids(layout: Layout, canvas: Canvas, region_patches: list[Patch], thing_patches: list[Patch]) -> NDArray[np.int32]:

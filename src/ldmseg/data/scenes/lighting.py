@@ -58,11 +58,9 @@ def cast_shadow(rings: Rings, base: float, depth_ratio: float, light: Light, sta
     if standing:
         long = light.reach * depth_ratio
         lean = -light.x * light.reach * 1.4
-        moved = []
-        for ring in rings:
-            height = base - ring[:, 1]
-            moved.append(np.stack([ring[:, 0] + lean * height, base - 0.35 * long * height], axis=1))
-        return tuple(moved)
+        flatten = np.array([[1.0, 0.0], [-lean, 0.35 * long]])
+        foot = np.array([lean * base, base * (1 - 0.35 * long)])
+        return tuple(ring @ flatten + foot for ring in rings)
     offset = np.array([-light.x, -light.y]) * 0.05 * light.reach
     return tuple(ring + offset for ring in rings)
 
@@ -104,7 +102,7 @@ def haze(picture: Picture, depth: Field, amount: float, colour: NDArray[np.float
 def develop(picture: Picture, depth: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
     """(H, W, 3) uint8: uneven light, vignetting, colour cast, exposure, softness, sensor noise."""
     _, height, width = picture.shape
-    draw = rng.random(16).tolist()
+    draw = rng.random(17).tolist()
     x, y = np.linspace(-1, 1, width, dtype=np.float32)[None, :], np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     gain = 1 + np.float32(0.3 * (draw[0] - 0.5)) * x + np.float32(0.3 * (draw[1] - 0.5)) * y
     gain = gain - np.float32(0.22 * draw[2] ** 2) * (x * x + y * y)
@@ -114,21 +112,29 @@ def develop(picture: Picture, depth: Field, rng: np.random.Generator) -> NDArray
         columns = (np.arange(width) * (200 / height) + 256 * draw[5]).astype(np.intp) & 255
         gain = gain * (1 + np.float32(0.5 * draw[6]) * (tile[rows[:, None], columns[None, :]] - np.float32(0.5)))
     cast = 1 + 0.16 * (np.array(draw[7:10], dtype=np.float32) - np.float32(0.5))
-    exposure = np.float32(0.85 + 0.3 * draw[10])
+    exposure = np.float32(0.85 + 0.35 * draw[10])
     picture *= (cast * exposure)[:, None, None]
     picture *= gain
-    picture = _soften(picture, 0.12 + 0.12 * draw[11])
+    if draw[16] < 0.02:  # black and white
+        picture[:] = picture.mean(axis=0)
+    else:
+        picture += np.float32(0.4 * draw[16] ** 2) * (picture.mean(axis=0) - picture)
+    picture = _soften(picture, 0.07 + 0.13 * draw[11])
     if draw[12] < 0.2:  # a long lens: what is far is out of focus
         far = np.clip((depth / np.float32(np.median(depth)) - 1) * np.float32(1.5), 0, 1)
         size = max(3, round(width / 40) | 1)
         blurred = np.stack([ndimage.uniform_filter(channel, size, mode="nearest") for channel in picture])
         picture += far * (blurred - picture)
-    noise = np.float32(0.004 + 0.03 * draw[13] ** 2)
-    grey = rng.standard_normal((1, height, width), dtype=np.float32)
-    picture += noise * (grey + np.float32(0.4) * rng.standard_normal(picture.shape, dtype=np.float32))
-    contrast = np.float32(0.85 + 0.35 * draw[14])
-    picture = (picture - np.float32(0.45)) * contrast + np.float32(0.45 + 0.06 * (draw[15] - 0.5))
-    return np.ascontiguousarray((np.clip(picture, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8).transpose(1, 2, 0))
+    noise = np.float32(0.003 + 0.03 * draw[13] ** 3)
+    grain = rng.standard_normal((height, width), dtype=np.float32) * noise
+    for channel, shift in zip(picture, (7, 19, 31), strict=True):  # mostly grey, a little of each colour
+        channel += grain
+        channel += np.float32(0.5) * np.roll(grain, shift * width + shift)
+    contrast = 0.9 + 0.35 * draw[14]
+    picture *= np.float32(255 * contrast)
+    picture += np.float32(255 * (0.45 * (1 - contrast) + 0.08 * (draw[15] - 0.4)) + 0.5)
+    np.clip(picture, 0, 255, out=picture)
+    return np.ascontiguousarray(picture.astype(np.uint8).transpose(1, 2, 0))
 
 
 def _soften(picture: Picture, side: float) -> Picture:

@@ -74,25 +74,27 @@ def fill(shapes: Sequence[Rings], canvas: Canvas) -> list[Patch]:
     following = np.arange(1, len(points) + 1)
     following[ring_starts + lengths - 1] = ring_starts
 
-    low = np.clip(np.ceil(np.minimum.reduceat(points, shape_starts)), 0, (canvas.width, canvas.height)).astype(np.intp)
-    high = np.floor(np.maximum.reduceat(points, shape_starts)) + 1
-    high = np.maximum(np.clip(high, 0, (canvas.width, canvas.height)).astype(np.intp), low)
+    limit = np.array([canvas.width, canvas.height])
+    low = np.minimum(np.maximum(np.ceil(np.minimum.reduceat(points, shape_starts)).astype(np.intp), 0), limit)
+    high = np.minimum(np.maximum(np.floor(np.maximum.reduceat(points, shape_starts)).astype(np.intp) + 1, low), limit)
     sizes = high - low
     offsets = np.concatenate([[0], np.cumsum(sizes[:, 0] * sizes[:, 1])])
 
     owner = np.repeat(np.arange(len(shapes)), per_shape)
     x, y = points[:, 0], points[:, 1]
     x_end, y_end = x[following], y[following]
-    first = np.clip(np.ceil(np.minimum(y, y_end)), low[owner, 1], high[owner, 1]).astype(np.intp)
-    last = np.clip(np.ceil(np.maximum(y, y_end)), low[owner, 1], high[owner, 1]).astype(np.intp)
-    counts = last - first
+    top, bottom = low[owner, 1], high[owner, 1]
+    row_start, row_end = np.ceil(y).astype(np.intp), np.ceil(y_end).astype(np.intp)
+    first = np.minimum(np.maximum(np.minimum(row_start, row_end), top), bottom)
+    counts = np.minimum(np.maximum(np.maximum(row_start, row_end), top), bottom) - first
     edge = np.repeat(np.arange(len(points)), counts)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     rise = np.where(y_end == y, 1.0, y_end - y)
     crossing = x[edge] + (row - y[edge]) * ((x_end - x) / rise)[edge]
     owner = owner[edge]
-    column = np.clip(np.ceil(crossing), low[owner, 0], high[owner, 0]).astype(np.intp)
-    cell = offsets[owner] + (row - low[owner, 1]) * sizes[owner, 0] + column - low[owner, 0]
+    left = low[owner, 0]
+    column = np.minimum(np.maximum(np.ceil(crossing).astype(np.intp), left), high[owner, 0])
+    cell = offsets[owner] + (row - low[owner, 1]) * sizes[owner, 0] + column - left
     inside = (np.cumsum(np.bincount(cell, minlength=int(offsets[-1]) + 1)) & 1).astype(np.bool_)
 
     patches = []

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ldmseg.data.scenes.raster import Points
 
@@ -15,15 +16,21 @@ _HARMONICS = np.arange(2, 7)
 _COS_K, _SIN_K = np.cos(_ANGLES * _HARMONICS[:, None]), np.sin(_ANGLES * _HARMONICS[:, None])
 
 
+def _points(x: NDArray[np.float64], y: NDArray[np.float64]) -> Points:
+    points = np.empty((len(x), 2))
+    points[:, 0], points[:, 1] = x, y
+    return points
+
+
 def ellipse(x: float, y: float, rx: float, ry: float) -> Points:
     """Centre and radii."""
-    return np.stack([x + rx * _COS, y + ry * _SIN], axis=1)
+    return _points(x + rx * _COS, y + ry * _SIN)
 
 
 def superellipse(x: float, y: float, rx: float, ry: float, power: float) -> Points:
     """|x/rx|**power + |y/ry|**power = 1: a diamond at 1, an ellipse at 2, towards a box above."""
     ring = (np.abs(_COS) ** power + np.abs(_SIN) ** power) ** (-1 / power)
-    return np.stack([x + rx * ring * _COS, y + ry * ring * _SIN], axis=1)
+    return _points(x + rx * ring * _COS, y + ry * ring * _SIN)
 
 
 def box(x: float, y: float, width: float, height: float) -> Points:
@@ -46,35 +53,33 @@ def limb(x0: float, y0: float, x1: float, y1: float, w0: float, w1: float) -> Po
     """A rounded stroke from one point to another, `w0` and `w1` wide at its ends."""
     length = math.hypot(x1 - x0, y1 - y0) or 1.0
     dx, dy = (x1 - x0) / length, (y1 - y0) / length
-    along = np.array([-0.35, -0.5, -0.35, 0.35, 0.5, 0.35])
-    across = np.array([0.36, 0.0, -0.36, -0.36, 0.0, 0.36])
-    start = along < 0
-    width = np.where(start, w0, w1)
-    cx, cy = np.where(start, x0, x1), np.where(start, y0, y1)
-    side = np.sign(across) * 0.5
-    a, b = np.where(side == 0, np.sign(along) * 0.5, 0.0) * width, side * width
-    return np.stack([cx + a * dx - b * dy, cy + a * dy + b * dx], axis=1)
+    corners = []
+    for x, y, width, end in ((x0, y0, w0, -1), (x1, y1, w1, 1)):
+        for along, across in ((0.0, -0.5 * end), (0.35, -0.35 * end), (0.5, 0.0), (0.35, 0.35 * end), (0.0, 0.5 * end)):
+            a, b = along * end * width, across * width
+            corners.append((x + a * dx - b * dy, y + a * dy + b * dx))
+    return np.array(corners)
 
 
 def star(x: float, y: float, outer: float, inner: float, tips: int) -> Points:
     """`tips` points at radius `outer`, the corners between at `inner`."""
     angles = np.arange(2 * tips) * (np.pi / tips) - np.pi / 2
     radius = np.where(np.arange(2 * tips) % 2 == 0, outer, inner)
-    return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1)
+    return _points(x + radius * np.cos(angles), y + radius * np.sin(angles))
 
 
 def blob(x: float, y: float, rx: float, ry: float, roughness: float, rng: np.random.Generator) -> Points:
     """A closed outline whose radius is a random Fourier series of five harmonics."""
     weights = rng.uniform(-1, 1, (2, 5)) * (roughness / (_HARMONICS - 1))
     ring = np.clip(1 + weights[0] @ _COS_K + weights[1] @ _SIN_K, 0.35, 1.8)
-    return np.stack([x + rx * ring * _COS, y + ry * ring * _SIN], axis=1)
+    return _points(x + rx * ring * _COS, y + ry * ring * _SIN)
 
 
 def jagged(x: float, y: float, rx: float, ry: float, corners: int, rng: np.random.Generator) -> Points:
     """A convex-ish polygon with uneven corners."""
     angles = (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) * (2 * np.pi / corners)
     radius = rng.uniform(0.72, 1.1, corners)
-    return np.stack([x + rx * radius * np.cos(angles), y + ry * radius * np.sin(angles)], axis=1)
+    return _points(x + rx * radius * np.cos(angles), y + ry * radius * np.sin(angles))
 
 
 def half_plane(x: float, y: float, angle: float, waviness: float, rng: np.random.Generator, peaks: bool = False) -> Points:

@@ -118,7 +118,12 @@ def _folds(x: Field, y: Field) -> Field:
     return np.float32(0.5) + np.float32(0.5) * np.sin(x * np.float32(52) + np.float32(1.5) * np.sin(y * np.float32(3) + x * np.float32(7)))
 
 
+def _flat(x: Field, y: Field) -> Field:
+    return np.zeros((1, 1), dtype=np.float32)
+
+
 _REGULAR = {
+    "flat": _flat,
     "stripes": _stripes,
     "checker": _checker,
     "spots": _spots,
