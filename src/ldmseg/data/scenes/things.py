@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,8 +26,13 @@ class Part:
 Builder = Callable[[np.random.Generator], list[Part]]
 
 
+def _between(rng: np.random.Generator, low: Sequence[float], high: Sequence[float]) -> list[float]:
+    """One uniform draw from each range."""
+    return [a + (b - a) * share for a, b, share in zip(low, high, rng.random(len(low)).tolist(), strict=True)]
+
+
 def _ball(rng: np.random.Generator) -> list[Part]:
-    squash, band, offset = rng.uniform((0.85, 0.08, -0.2), (1.0, 0.25, 0.2)).tolist()
+    squash, band, offset = _between(rng, (0.85, 0.08, -0.2), (1.0, 0.25, 0.2))
     parts = [Part((ellipse(0, 0, 0.5, 0.5 * squash),))]
     if rng.random() < 0.4:
         half = 0.47 * (1 - offset**2) ** 0.5
@@ -36,7 +41,7 @@ def _ball(rng: np.random.Generator) -> list[Part]:
 
 
 def _box(rng: np.random.Generator) -> list[Part]:
-    depth, lift, height, split = rng.uniform((0.12, 0.08, 0.4, 0.0), (0.4, 0.25, 1.0, 1.0)).tolist()
+    depth, lift, height, split = _between(rng, (0.12, 0.08, 0.4, 0.0), (0.4, 0.25, 1.0, 1.0))
     w, top = 0.4, -height / 2
     parts = [
         Part((box(0, 0, 2 * w, height),), 0, "flat"),
@@ -49,7 +54,7 @@ def _box(rng: np.random.Generator) -> list[Part]:
 
 
 def _bottle(rng: np.random.Generator) -> list[Part]:
-    width, shoulder, neck, label = rng.uniform((0.12, -0.25, 0.04, 0.0), (0.24, 0.0, 0.09, 1.0)).tolist()
+    width, shoulder, neck, label = _between(rng, (0.12, -0.25, 0.04, 0.0), (0.24, 0.0, 0.09, 1.0))
     body = polygon(
         [
             (-neck, -0.5),
@@ -71,7 +76,7 @@ def _bottle(rng: np.random.Generator) -> list[Part]:
 
 
 def _animal(rng: np.random.Generator) -> list[Part]:
-    leg, thick, neck, head, tail, girth = rng.uniform((0.12, 0.05, 0.05, 0.09, -0.2, 0.15), (0.4, 0.1, 0.35, 0.15, 0.2, 0.24)).tolist()
+    leg, thick, neck, head, tail, girth = _between(rng, (0.12, 0.05, 0.05, 0.09, -0.2, 0.15), (0.4, 0.1, 0.35, 0.15, 0.2, 0.24))
     strides = rng.uniform(-0.07, 0.07, 4).tolist()
     hips = (-0.3, -0.2, 0.2, 0.3)
     parts = [Part((limb(x, 0.05, x + s, 0.1 + leg, thick * 1.3, thick * 0.8),), 0, "tube") for x, s in zip(hips, strides, strict=True)]
@@ -84,7 +89,7 @@ def _animal(rng: np.random.Generator) -> list[Part]:
 
 
 def _person(rng: np.random.Generator) -> list[Part]:
-    spread, arm_l, arm_r, width, head = rng.uniform((0.02, -0.3, -0.3, 0.1, 0.06), (0.16, 0.35, 0.35, 0.16, 0.085)).tolist()
+    spread, arm_l, arm_r, width, head = _between(rng, (0.02, -0.3, -0.3, 0.1, 0.06), (0.16, 0.35, 0.35, 0.16, 0.085))
     parts = [Part((limb(side * 0.05, 0.05, side * (0.04 + spread), 0.48, 0.12, 0.07),), 1, "tube") for side in (-1, 1)]
     parts.append(Part((limb(-width, -0.2, -width - 0.13, 0.05 + 0.2 * arm_l - abs(arm_l) * 0.4, 0.07, 0.05),), 0, "tube"))
     parts.append(Part((limb(width, -0.2, width + 0.13, 0.05 + 0.2 * arm_r - abs(arm_r) * 0.4, 0.07, 0.05),), 0, "tube"))
@@ -96,7 +101,7 @@ def _person(rng: np.random.Generator) -> list[Part]:
 
 
 def _car(rng: np.random.Generator) -> list[Part]:
-    height, cabin, start, wheel, nose = rng.uniform((0.13, 0.12, -0.4, 0.07, 0.0), (0.22, 0.2, -0.15, 0.11, 0.08)).tolist()
+    height, cabin, start, wheel, nose = _between(rng, (0.13, 0.12, -0.4, 0.07, 0.0), (0.22, 0.2, -0.15, 0.11, 0.08))
     body = polygon(
         [(-0.5, 0.15), (-0.5, 0.17 - height), (-0.42, 0.15 - height), (0.4, 0.15 - height + nose), (0.5, 0.19 - height + nose), (0.5, 0.15)]
     )
@@ -116,7 +121,7 @@ def _car(rng: np.random.Generator) -> list[Part]:
 
 
 def _tree(rng: np.random.Generator) -> list[Part]:
-    kind, width, trunk = rng.uniform((0.0, 0.18, 0.03), (1.0, 0.36, 0.08)).tolist()
+    kind, width, trunk = _between(rng, (0.0, 0.18, 0.03), (1.0, 0.36, 0.08))
     parts = [Part((tapered(0, -0.1, trunk, 0.5, trunk * 1.7),), 0, "tube")]
     if kind < 0.35:  # conifer
         tiers = ((-0.5, -0.15, 0.65), (-0.32, 0.05, 0.85), (-0.12, 0.28, 1.0))
@@ -128,7 +133,7 @@ def _tree(rng: np.random.Generator) -> list[Part]:
 
 
 def _house(rng: np.random.Generator) -> list[Part]:
-    wall, roof, eave, door, lean = rng.uniform((0.3, 0.15, 0.02, -0.2, -0.1), (0.6, 0.35, 0.1, 0.2, 0.1)).tolist()
+    wall, roof, eave, door, lean = _between(rng, (0.3, 0.15, 0.02, -0.2, -0.1), (0.6, 0.35, 0.1, 0.2, 0.1))
     top = 0.4 - wall
     parts = [Part((box(0, 0.4 - wall / 2, 0.8, wall),), 0, "flat")]
     parts.append(Part((tapered(0, top - roof, 0.02 if lean < 0 else 0.5, top, 0.8 + 2 * eave),), 1, "flat"))
@@ -140,7 +145,7 @@ def _house(rng: np.random.Generator) -> list[Part]:
 
 
 def _sign(rng: np.random.Generator) -> list[Part]:
-    kind, pole, size = rng.uniform((0.0, 0.03, 0.14), (1.0, 0.06, 0.24)).tolist()
+    kind, pole, size = _between(rng, (0.0, 0.03, 0.14), (1.0, 0.06, 0.24))
     if kind < 0.3:
         plate, inner = ellipse(0, -0.28, size, size), ellipse(0, -0.28, size * 0.65, size * 0.65)
     elif kind < 0.55:
@@ -157,7 +162,7 @@ def _sign(rng: np.random.Generator) -> list[Part]:
 
 
 def _fruit(rng: np.random.Generator) -> list[Part]:
-    kind, tall, leaf = rng.uniform((0.0, 0.8, 0.1), (1.0, 1.2, 0.3)).tolist()
+    kind, tall, leaf = _between(rng, (0.0, 0.8, 0.1), (1.0, 1.2, 0.3))
     if kind < 0.25:  # banana: a bent band
         angles = np.linspace(0.35, np.pi - 0.35, 13)
         outer = np.stack([0.5 * np.cos(angles), 0.5 * np.sin(angles)], axis=1)
@@ -173,7 +178,7 @@ def _fruit(rng: np.random.Generator) -> list[Part]:
 
 
 def _flower(rng: np.random.Generator) -> list[Part]:
-    stem, inner, heart = rng.uniform((0.2, 0.12, 0.06), (0.6, 0.22, 0.12)).tolist()
+    stem, inner, heart = _between(rng, (0.2, 0.12, 0.06), (0.6, 0.22, 0.12))
     petals = int(rng.integers(4, 9))
     parts = [Part((limb(0, 0, 0.05, stem, 0.05, 0.05),), 2, "tube")]
     if stem > 0.35:
@@ -185,7 +190,7 @@ def _flower(rng: np.random.Generator) -> list[Part]:
 
 
 def _ring(rng: np.random.Generator) -> list[Part]:
-    squash, inner, power = rng.uniform((0.5, 0.45, 1.6), (1.0, 0.75, 5.0)).tolist()
+    squash, inner, power = _between(rng, (0.5, 0.45, 1.6), (1.0, 0.75, 5.0))
     if rng.random() < 0.6:
         power = 2.0
     parts = [Part((superellipse(0, 0, 0.5, 0.5 * squash, power), superellipse(0, 0, 0.5 * inner, 0.5 * inner * squash, power)))]
@@ -204,7 +209,7 @@ def _stone(rng: np.random.Generator) -> list[Part]:
 
 
 def _frame(rng: np.random.Generator) -> list[Part]:
-    wide, border, bars = rng.uniform((0.6, 0.04, 0.0), (1.5, 0.1, 1.0)).tolist()
+    wide, border, bars = _between(rng, (0.6, 0.04, 0.0), (1.5, 0.1, 1.0))
     w, h = wide**0.5 * 0.8, wide**-0.5 * 0.8
     parts = [Part((box(0, 0, w, h),), 0, "flat"), Part((box(0, 0, w - 2 * border, h - 2 * border),), 1, "flat")]
     if bars < 0.35:
@@ -215,7 +220,7 @@ def _frame(rng: np.random.Generator) -> list[Part]:
 
 
 def _bird(rng: np.random.Generator) -> list[Part]:
-    lift, chord, girth = rng.uniform((-0.35, 0.1, 0.07), (0.2, 0.22, 0.12)).tolist()
+    lift, chord, girth = _between(rng, (-0.35, 0.1, 0.07), (0.2, 0.22, 0.12))
     wings = [
         Part(
             (
