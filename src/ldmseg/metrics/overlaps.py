@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ldmseg.panoptic import VOID
+
+ON_VOID, UNLISTED = -1, -2
+"""Instead of a segment's index: the pixel is void, or its id is not listed."""
+
+# Above this many pairs of segments, those that occur are sorted out instead of counted in a matrix.
+_DENSE_CELLS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +41,18 @@ class Overlaps:
 
     Attributes:
         prediction, target: the P and T segments that the indices refer to.
-        prediction_index, target_index: (K,) index into the tables; -1 is void, -2 an id that the table does not list.
-        prediction_ids, target_ids: (K,) ids of each pair.
+        prediction_index, target_index: (K,) index into the tables; `ON_VOID` or `UNLISTED` for pixels of no listed segment.
         count: (K,) shared pixels, each pair once.
+        prediction_area, target_area: (P,) and (T,) pixels of each segment.
     """
 
     prediction: SegmentTable
     target: SegmentTable
     prediction_index: NDArray[np.intp]
     target_index: NDArray[np.intp]
-    prediction_ids: NDArray[np.int64]
-    target_ids: NDArray[np.int64]
     count: NDArray[np.int64]
-
-    @property
-    def prediction_area(self) -> NDArray[np.int64]:
-        """(P,) pixels of each predicted segment."""
-        return _areas(self.prediction_index, self.count, len(self.prediction))
-
-    @property
-    def target_area(self) -> NDArray[np.int64]:
-        """(T,) pixels of each true segment."""
-        return _areas(self.target_index, self.count, len(self.target))
+    prediction_area: NDArray[np.int64]
+    target_area: NDArray[np.int64]
 
 
 def count_overlaps(
@@ -63,37 +60,81 @@ def count_overlaps(
     target_ids: NDArray[np.integer],
     prediction: SegmentTable,
     target: SegmentTable,
-    id_mask: int = 0xFFFFFFFF,
+    id_mask: int | None = None,
 ) -> Overlaps:
-    """Count the pixels of every pair of ids in two (H, W) maps of 32-bit integers.
+    """Count the pixels of every pair of segments in two (H, W) maps of 32-bit integers.
 
-    Segments are connected or nearly so: along the rows a pair of ids repeats over long runs. Only the ends of runs are looked for in
-    the pixels (two comparisons each); what is sorted are the runs, some 2 % of the pixels in a photo.
+    Along the rows a pair of ids repeats over long runs. Only the ends of runs are looked for in the pixels (two comparisons each); ids are
+    looked up and counted once per run, some 3 % of the pixels in a photo.
 
     Args:
-        id_mask: the bits of a pixel that are its id; the others are ignored.
+        id_mask: the bits of a pixel that are its id; the others are ignored. Left out, all are.
     """
     p, t = np.ravel(prediction_ids), np.ravel(target_ids)
-    ends = p[1:] != p[:-1]
-    ends |= t[1:] != t[:-1]
-    bounds = np.concatenate([[-1], np.flatnonzero(ends), [p.size - 1]])
+    bounds = _run_bounds(p, t)
     last = bounds[1:]
-    pairs = (t[last].astype(np.uint64) & np.uint64(id_mask)) << np.uint64(32) | (p[last].astype(np.uint64) & np.uint64(id_mask))
-    distinct, run_pair = np.unique(pairs, return_inverse=True)
-    count = np.bincount(run_pair, weights=np.diff(bounds), minlength=len(distinct)).astype(np.int64)  # exact below 2**53
-    ids_p, ids_t = (distinct & np.uint64(0xFFFFFFFF)).astype(np.int64), (distinct >> np.uint64(32)).astype(np.int64)
-    return Overlaps(prediction, target, _index(ids_p, prediction.ids), _index(ids_t, target.ids), ids_p, ids_t, count)
+    ids_p, ids_t = p.take(last), t.take(last)
+    if id_mask is not None:
+        ids_p, ids_t = ids_p & ids_p.dtype.type(id_mask), ids_t & ids_t.dtype.type(id_mask)
+    height, width = len(target) + 2, len(prediction) + 2
+    pair = _rank(ids_t, target.ids) * width + _rank(ids_p, prediction.ids)
+    cells, count = _sum_per_cell(pair, last - bounds[:-1], height * width)
+    rank_t, rank_p = np.divmod(cells, width)
+    area_p, area_t = (np.bincount(rank, count, size)[2:].astype(np.int64) for rank, size in ((rank_p, width), (rank_t, height)))
+    return Overlaps(prediction, target, rank_p - 2, rank_t - 2, count, area_p, area_t)
 
 
-def _index(ids: NDArray[np.int64], listed: NDArray[np.int64]) -> NDArray[np.intp]:
-    """(K,) where each id is listed, -1 for void, -2 for an id that is not listed."""
-    order = np.argsort(listed, kind="stable")
-    ranked = np.append(listed[order], np.iinfo(np.int64).max)
-    place = np.searchsorted(ranked, ids)
-    found = np.append(order, -2)[np.where(ranked[place] == ids, place, len(order))]
-    return np.where(ids == VOID, -1, found)
+def _run_bounds(p: NDArray[np.integer], t: NDArray[np.integer]) -> NDArray[np.intp]:
+    """(R + 1,) -1 and the last pixel of each of the R runs over which neither of two (n,) arrays changes."""
+    changes = np.zeros(-(-p.size // 8) * 8, dtype=bool)
+    np.not_equal(p[1:], p[:-1], out=changes[: p.size - 1])
+    changes[: p.size - 1] |= t[1:] != t[:-1]
+    changes[p.size - 1] = True
+    # Looking for eight at once takes half the time where changes are rare.
+    words = changes.view(np.uint64).astype(bool).nonzero()[0]
+    inside = changes.reshape(-1, 8).take(words, axis=0).ravel().nonzero()[0]
+    bounds = np.empty(inside.size + 1, dtype=np.intp)
+    bounds[0] = -1
+    np.add(words.take(inside >> 3) << 3, inside & 7, out=bounds[1:])
+    return bounds
 
 
-def _areas(index: NDArray[np.intp], count: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    listed = index >= 0
-    return np.bincount(index[listed], weights=count[listed], minlength=size).astype(np.int64)
+def _rank(ids: NDArray[np.integer], listed: NDArray[np.int64]) -> NDArray[np.intp]:
+    """(K,) 0 for an id that is not listed, 1 for void, 2 and up for the listed ids in their order."""
+    if len(listed) < _LOOKUP.limit and (len(listed) == 0 or int(listed.max()) < len(_LOOKUP.table)) and int(ids.max()) < len(_LOOKUP.table):
+        return _LOOKUP.rank(ids, listed)
+    known = np.concatenate([[VOID], listed])
+    order = np.argsort(known, kind="stable")
+    place = np.minimum(np.searchsorted(known[order], ids), len(known) - 1)
+    rank = order[place]
+    return np.where(known[rank] == ids, rank + 1, 0)
+
+
+class _Lookup(threading.local):
+    """A table over all three-byte ids, zero between uses; a thread's own, and made of memory pages only where ids were seen."""
+
+    limit = np.iinfo(np.uint16).max - 1
+
+    def __init__(self) -> None:
+        self.table = np.zeros(2**24, dtype=np.uint16)
+
+    def rank(self, ids: NDArray[np.integer], listed: NDArray[np.int64]) -> NDArray[np.intp]:
+        self.table[VOID] = 1
+        self.table[listed] = np.arange(2, len(listed) + 2)
+        try:
+            return self.table.take(ids).astype(np.intp)
+        finally:
+            self.table[listed] = 0
+
+
+_LOOKUP = _Lookup()
+
+
+def _sum_per_cell(cell: NDArray[np.intp], weight: NDArray[np.intp], size: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """The cells that occur, and the sum of the weights in each (exact below 2**53)."""
+    if size <= _DENSE_CELLS:
+        total = np.bincount(cell, weight, size)
+        cells = total.nonzero()[0]
+        return cells, total[cells].astype(np.int64)
+    cells, place = np.unique(cell, return_inverse=True)
+    return cells, np.bincount(place, weight, len(cells)).astype(np.int64)

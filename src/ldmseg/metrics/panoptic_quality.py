@@ -10,7 +10,7 @@ import numpy as np
 
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category
-from ldmseg.metrics.overlaps import Overlaps, SegmentTable, count_overlaps
+from ldmseg.metrics.overlaps import ON_VOID, Overlaps, SegmentTable, count_overlaps
 from ldmseg.panoptic import PanopticMap, Segment
 
 CLASS_AGNOSTIC_ID = 1
@@ -178,7 +178,7 @@ def _tallies(overlaps: Overlaps) -> list[tuple[int, _Tally]]:
     """Each category's counts in one image."""
     prediction, target, pair = overlaps.prediction, overlaps.target, overlaps
     on_void = np.zeros(len(prediction), dtype=np.int64)
-    of_void = (pair.target_index == -1) & (pair.prediction_index >= 0)
+    of_void = (pair.target_index == ON_VOID) & (pair.prediction_index >= 0)
     on_void[pair.prediction_index[of_void]] = pair.count[of_void]
 
     both = (pair.target_index >= 0) & (pair.prediction_index >= 0)

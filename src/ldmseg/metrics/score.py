@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import AnnotationEntry, CocoPanopticJson, read_coco_json
 from ldmseg.formats.coco_panoptic import find_png_dir, named_folder
 from ldmseg.formats.id_png import MAX_RGB_ID, read_id_codes
-from ldmseg.metrics.overlaps import Overlaps, SegmentTable, count_overlaps
+from ldmseg.metrics.overlaps import UNLISTED, Overlaps, SegmentTable, count_overlaps
 from ldmseg.metrics.panoptic_quality import CLASS_AGNOSTIC_ID, PanopticQuality, PanopticQualityResult
-from ldmseg.panoptic import Segment
+from ldmseg.panoptic import VOID, Segment
 
 Progress = Callable[[int, int], None]
 
@@ -87,12 +88,12 @@ class _Job:
                 f"got {codes.shape}"
             )
         overlaps = count_overlaps(codes, target_codes, _table(self.prediction.segments, self.class_agnostic), target, MAX_RGB_ID)
-        self._check_listed(overlaps, where)
+        self._check_listed(overlaps, codes, where)
         return overlaps
 
-    def _check_listed(self, overlaps: Overlaps, where: str) -> None:
-        unlisted = overlaps.prediction_ids[overlaps.prediction_index == -2]
-        if unlisted.size:
+    def _check_listed(self, overlaps: Overlaps, codes: NDArray[np.uint32], where: str) -> None:
+        if (overlaps.prediction_index == UNLISTED).any():
+            unlisted = np.setdiff1d(codes & np.uint32(MAX_RGB_ID), [VOID, *overlaps.prediction.ids])
             raise InputError(f"prediction {where}: '{self.prediction_png}' holds id {unlisted[0]}, which segments_info does not list")
         empty = overlaps.prediction.ids[overlaps.prediction_area == 0]
         if empty.size:
@@ -157,5 +158,5 @@ def _table(segments: Sequence[Segment], class_agnostic: bool) -> SegmentTable:
     )
 
 
-def _nothing_predicted(target_codes: np.ndarray, target: SegmentTable) -> Overlaps:
+def _nothing_predicted(target_codes: NDArray[np.uint32], target: SegmentTable) -> Overlaps:
     return count_overlaps(np.zeros_like(target_codes), target_codes, _table((), False), target, MAX_RGB_ID)
