@@ -122,12 +122,10 @@ class _Studio:
             start = stop
         ids = paint_ids(layout, canvas, regions, parts)
         names = [region.name for region in layout.regions] + [thing.name for thing in layout.things]
-        listed = []
-        for segment_id, name in zip(layout.ids, names, strict=True):
-            category = BY_NAME[name]
-            listed.append(Segment(segment_id, category.id, category.isthing))
+        categories = {segment_id: BY_NAME[name] for segment_id, name in zip(layout.ids, names, strict=True)}
+        segments = tuple(Segment(i, categories[i].id, categories[i].isthing) for i in np.unique(ids).tolist())
         image = develop(self.picture, self.depth, self.rng)
-        return Scene(image, PanopticMap(ids, tuple(listed)), self.depth)
+        return Scene(image, PanopticMap(ids, segments), self.depth)
 
     def _paint_region(self, index: int, patch: Patch) -> None:
         region = self.layout.regions[index]

@@ -1,0 +1,137 @@
+"""Pictures of segments: stable colours, overlays that leave void alone, sheets of the right size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ldmseg.errors import InputError
+from ldmseg.panoptic import PanopticMap, Segment
+from ldmseg.visualize import VOID_COLOR, color_map, contact_sheet, id_colors, overlay, palette
+
+
+@pytest.fixture
+def halves() -> PanopticMap:
+    """Id 3 on the left, void in the middle, id 70000 on the right."""
+    ids = np.zeros((8, 12), dtype=np.int32)
+    ids[:, :4], ids[:, 8:] = 3, 70000
+    return PanopticMap(ids, (Segment(3, category_id=7, isthing=False), Segment(70000)))
+
+
+def test_palette_is_distinct_and_starts_with_void() -> None:
+    colors = palette(128)
+    assert colors.shape == (128, 3)
+    assert colors.dtype == np.uint8
+    assert tuple(colors[0]) == VOID_COLOR
+    assert len({tuple(c) for c in colors.tolist()}) == 128
+    steps = np.abs(np.diff(colors.astype(int), axis=0)).max(axis=1)
+    assert steps.min() > 40
+    np.testing.assert_array_equal(palette(10), colors[:10])
+    assert palette(0).shape == (0, 3)
+
+
+def test_palette_refuses_a_negative_count() -> None:
+    with pytest.raises(InputError, match=r"^count: expected"):
+        palette(-1)
+
+
+def test_color_map_gives_an_id_the_same_colour_everywhere(halves: PanopticMap) -> None:
+    picture = np.asarray(color_map(halves))
+    assert picture.shape == (8, 12, 3)
+    assert (picture[:, :4] == palette(4)[3]).all()
+    assert (picture[:, 4:8] == VOID_COLOR).all()
+    assert (picture[:, 8:] == id_colors(70000)).all()
+
+
+def test_color_map_by_category(halves: PanopticMap) -> None:
+    picture = np.asarray(color_map(halves, colors="category"))
+    assert (picture[:, :4] == palette(9)[8]).all()
+    assert (picture[:, 4:8] == VOID_COLOR).all()
+    assert (picture[:, 8:] == 200).all()
+    with pytest.raises(InputError, match=r"^colors: expected"):
+        color_map(halves, colors="area")  # type: ignore[arg-type]
+
+
+def test_overlay_mixes_tint_and_photo(halves: PanopticMap) -> None:
+    photo = np.full((8, 12, 3), 100, dtype=np.uint8)
+    picture = np.asarray(overlay(photo, halves, alpha=0.5, outline=False)).astype(int)
+    expected = (100 + palette(4)[3].astype(int)) / 2
+    assert np.abs(picture[:, :4] - expected).max() <= 1
+    void = picture[:, 4:8]
+    assert (void == void[..., :1]).all()  # grey stays grey: no tint
+    assert {100} < set(void.ravel().tolist())  # some of it hatched, some untouched
+
+
+def test_overlay_with_alpha_0_and_1(halves: PanopticMap) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(np.asarray(overlay(photo, halves, alpha=0, outline=False)), photo)
+    full = np.asarray(overlay(Image.fromarray(photo), halves, alpha=1, outline=False))
+    np.testing.assert_array_equal(full[:, 8:], np.asarray(color_map(halves))[:, 8:])
+
+
+def test_outline_lies_on_the_borders_only() -> None:
+    ids = np.ones((8, 8), dtype=np.int32)
+    ids[:, 4:] = 2
+    photo = np.full((8, 8), 100, dtype=np.uint8)
+    plain, lined = (np.asarray(overlay(photo, PanopticMap(ids), outline=o)) for o in (False, True))
+    changed = (plain != lined).any(axis=2)
+    assert changed[:, 3].all()
+    changed[:, 3] = False
+    assert not changed.any()
+
+
+@pytest.mark.parametrize(
+    ("photo", "alpha", "named"),
+    [
+        (np.zeros((8, 11, 3), dtype=np.uint8), 0.5, "image"),
+        (np.zeros((8, 12, 3), dtype=np.float32), 0.5, "image"),
+        (np.zeros((8, 12, 4), dtype=np.uint8), 0.5, "image"),
+        (np.zeros((8, 12, 3), dtype=np.uint8), 1.5, "alpha"),
+    ],
+)
+def test_overlay_names_the_bad_argument(halves: PanopticMap, photo: np.ndarray, alpha: float, named: str) -> None:
+    with pytest.raises(InputError, match=f"^{named}: expected"):
+        overlay(photo, halves, alpha=alpha)
+
+
+def test_contact_sheet_places_every_picture() -> None:
+    red, wide = Image.new("RGB", (10, 10), (255, 0, 0)), Image.new("L", (40, 20), 0)
+    sheet = contact_sheet([[red, wide], [None, red]], tile=20, margin=2)
+    assert sheet.size == (2 + 2 * 22, 2 + 2 * 22)
+    pixels = np.asarray(sheet)
+    assert (pixels[2:22, 2:22] == (255, 0, 0)).all()
+    assert (pixels[7:17, 24:44] == 0).all()  # twice as wide as high: centred
+    assert (pixels[2:7, 24:44] == 255).all()
+    assert (pixels[24:44, 2:22] == 255).all()
+    assert (pixels[24:44, 24:44] == (255, 0, 0)).all()
+
+
+def test_contact_sheet_titles_add_a_line() -> None:
+    tiles = [[Image.new("RGB", (8, 8))] * 2]
+    plain, titled = contact_sheet(tiles, tile=64), contact_sheet(tiles, titles=["photo", "map"], tile=64)
+    assert titled.width == plain.width
+    assert titled.height > plain.height
+    assert (np.asarray(titled)[:14] < 128).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"rows": []}, "rows"),
+        ({"rows": [[]]}, "rows"),
+        ({"rows": [[Image.new("RGB", (4, 4))]], "titles": ["a", "b"]}, "titles"),
+        ({"rows": [[Image.new("RGB", (4, 4))]], "tile": 0}, "tile, margin"),
+    ],
+)
+def test_contact_sheet_names_the_bad_argument(arguments: dict[str, object], named: str) -> None:
+    with pytest.raises(InputError, match=f"^{named}: expected"):
+        contact_sheet(**arguments)  # type: ignore[arg-type]
+
+
+def test_pictures_and_scenes_need_no_torch() -> None:
+    code = "import sys; import ldmseg.visualize, ldmseg.data.scenes; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
