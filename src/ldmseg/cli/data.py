@@ -1,0 +1,96 @@
+"""`ldmseg data`: write generated scenes, look at a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ldmseg.cli import options
+from ldmseg.cli.console import Progress, print_json, say
+from ldmseg.cli.outputs import check_output_file, check_output_folder
+from ldmseg.errors import InputError
+
+if TYPE_CHECKING:
+    from ldmseg.data.scenes import Scene
+
+app = typer.Typer(help="Write generated scenes; look at a data set.")
+
+
+@app.command()
+def scenes(
+    output: options.Output,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many scenes.", show_default=False)],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the first; from 10,000,000 up they are validation scenes.")] = 0,
+    size: Annotated[int, typer.Option("--size", min=32, help="Pixels of a side.")] = 128,
+    depth: Annotated[bool, typer.Option("--depth", help="Also write depth/<stem>.npy: float32, metres.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Write generated scenes as a COCO panoptic data set, which `coco-panoptic:DIR` reads.
+
+    Photos go to images/, maps to panoptic/, the rest to panoptic.json.
+    """
+    check_output_folder(output)
+
+    from ldmseg.data.scenes import CATEGORIES, VALIDATION_SEED, generate_scene
+    from ldmseg.formats.coco_panoptic import Category, CocoPanopticWriter
+
+    if seed < VALIDATION_SEED < seed + count:
+        raise InputError(
+            f"--count: expected training or validation scenes (seeds from {VALIDATION_SEED}), got both ({seed}..{seed + count - 1})"
+        )
+    categories = [Category(c.id, c.name, c.isthing) for c in CATEGORIES]
+    with Progress("scenes", enabled=not json) as progress, CocoPanopticWriter(output, categories) as writer:
+        for number in range(seed, seed + count):
+            scene = generate_scene(number, size)
+            name = f"scene_{number:08d}"
+            _write_photo(output, name, scene, depth)
+            writer.add(f"{name}.png", number, scene.map)
+            progress.update(number - seed + 1, count)
+    if json:
+        print_json({"images": count, "data": f"coco-panoptic:{output}", "panoptic": str(output / "panoptic.json")})
+    else:
+        say(f"{count} scenes written; use them as coco-panoptic:{output}")
+
+
+def _write_photo(output: Path, name: str, scene: Scene, depth: bool) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from ldmseg.formats.atomic import atomic_write
+
+    with atomic_write(output / "images" / f"{name}.png") as temporary:
+        Image.fromarray(scene.image).save(temporary, format="PNG")
+    if depth:
+        with atomic_write(output / "depth" / f"{name}.npy") as temporary:
+            np.save(temporary, scene.depth)
+
+
+@app.command()
+def show(
+    data: Annotated[str, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. coco-panoptic:DIR:val.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="The sheet.", show_default=False)],
+    count: Annotated[int, typer.Option("--count", min=1, help="How many images, spread over the data set.")] = 12,
+) -> None:
+    """Draw a contact sheet: photo and map side by side."""
+    check_output_file(output, "--output")
+
+    import numpy as np
+    from PIL import Image
+
+    from ldmseg.data.datasets import load_dataset
+    from ldmseg.formats.atomic import atomic_write
+    from ldmseg.visualize import contact_sheet, overlay
+
+    dataset = load_dataset(data)
+    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int).tolist()
+    rows = []
+    with Progress("drawing") as progress:
+        for done, index in enumerate(chosen, start=1):
+            picture = Image.fromarray(dataset.image(index))
+            rows.append([picture, overlay(picture, dataset.map(index))])
+            progress.update(done, len(chosen))
+    with atomic_write(output) as temporary:
+        contact_sheet(rows, titles=["photo", "map"]).save(temporary, format="PNG")
+    say(f"{len(rows)} of {len(dataset)} images drawn in {output}")

@@ -1,0 +1,54 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ldmseg.cli.console import configure_logging
+
+Sampler = Literal["ddim", "ddpm", "renoise"]
+
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE..", help="Photos, and folders of photos.", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where results go.", show_default=False)]
+Model = Annotated[str, typer.Option("--model", metavar="MODEL", help="`default`, a pipeline's folder, or a Hub id.")]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the noise; each photo's own noise also depends on its file name.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps.", show_default="the model's")]
+SamplerOption = Annotated[Sampler | None, typer.Option("--sampler", help="How to sample.", show_default="the model's")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at a time; changes the speed, not the result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+NoOverlay = Annotated[bool, typer.Option("--no-overlay", help="Write no <stem>_overlay.png.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.", callback=configure_logging)]
+
+_THRESHOLDS = "Thresholds"
+ProbabilityThreshold = Annotated[
+    float | None,
+    typer.Option(
+        "--probability-threshold",
+        min=0,
+        max=1,
+        help="Pixels whose best id is less probable become void.",
+        show_default="the model's",
+        rich_help_panel=_THRESHOLDS,
+    ),
+]
+MinArea = Annotated[
+    int | None,
+    typer.Option(
+        "--min-area", min=0, help="Segments with fewer pixels become void.", show_default="the model's", rich_help_panel=_THRESHOLDS
+    ),
+]
+OverlapThreshold = Annotated[
+    float | None,
+    typer.Option(
+        "--overlap-threshold",
+        min=0,
+        max=1,
+        help="Segments that lost a larger share of their own pixels to others become void.",
+        show_default="the model's",
+        rich_help_panel=_THRESHOLDS,
+    ),
+]

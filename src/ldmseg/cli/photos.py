@@ -1,0 +1,149 @@
+"""The photos of a `segment` or `inpaint` run: checked before anything is computed, and written as they come."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ldmseg.cli.console import Progress
+from ldmseg.cli.outputs import check_output_folder
+from ldmseg.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+    from ldmseg.panoptic import PanopticMap
+
+Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[PanopticMap]"]
+"""A batch of photos and their pictures -> their maps."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo that can be read.
+
+    Attributes:
+        image_id: the stem's number where all stems are different numbers (as COCO's are), else the position from 1.
+        size: (height, width) in pixels, upright.
+    """
+
+    path: Path
+    image_id: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written for one photo; `overlay` is None where none was wanted, `seconds` is the model's time."""
+
+    file: str
+    map: str
+    overlay: str | None
+    segments: int
+    seconds: float
+
+
+def check_photos(images: Sequence[Path], output: Path, overlay: bool) -> list[Photo]:
+    """Read every photo once, so that the first bad one ends the run before anything is computed or written.
+
+    Raises:
+        InputError: a photo cannot be read, two outputs would have the same name, or an output would replace a photo.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ldmseg.formats.image import list_images, read_image
+
+    paths = list_images(images)
+    check_output_folder(output)
+    _check_names(paths, output, overlay)
+    with ThreadPoolExecutor() as pool:
+        try:
+            sizes = list(pool.map(lambda path: read_image(path).size, paths))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    ids = _image_ids(paths)
+    return [Photo(path, image_id, (height, width)) for path, image_id, (width, height) in zip(paths, ids, sizes, strict=True)]
+
+
+def _check_names(paths: Sequence[Path], output: Path, overlay: bool) -> None:
+    photos, writers = {path.resolve() for path in paths}, dict[str, Path]()
+    for path in paths:
+        for name in _names(path, overlay):
+            if (output / name).resolve() in photos:
+                raise InputError(f"--output: expected a folder where no photo would be replaced, got '{output}', which holds '{name}'")
+            other = writers.setdefault(name, path)
+            if other is not path:
+                raise InputError(f"images: '{other}' and '{path}' would both write '{name}'; rename one, or use --no-overlay")
+
+
+def _names(path: Path, overlay: bool) -> list[str]:
+    return [f"{path.stem}.png", *([f"{path.stem}_overlay.png"] if overlay else [])]
+
+
+def _image_ids(paths: Sequence[Path]) -> list[int]:
+    numbers = [int(path.stem) for path in paths if path.stem.isascii() and path.stem.isdigit()]
+    distinct = len(set(numbers)) == len(paths)
+    return numbers if distinct else list(range(1, len(paths) + 1))
+
+
+def photo_generator(seed: int, path: Path) -> torch.Generator:
+    """Randomness of one photo: a function of the seed and the file's stem, so that other photos do not matter."""
+    import torch
+
+    digest = hashlib.sha256(f"{seed}:{path.stem}".encode("utf-8", "surrogateescape")).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+
+
+def write_maps(
+    photos: Sequence[Photo], predict: Predict, output: Path, *, batch_size: int, overlay: bool, progress: Progress
+) -> Iterator[Written]:
+    """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done."""
+    from ldmseg.formats.image import read_image
+
+    done = 0
+    with _writer(output) as writer:
+        for start in range(0, len(photos), batch_size):
+            batch = photos[start : start + batch_size]
+            pictures = [read_image(photo.path) for photo in batch]
+            began = time.perf_counter()
+            maps = predict(batch, pictures)
+            seconds = (time.perf_counter() - began) / len(batch)
+            for photo, picture, pmap in zip(batch, pictures, maps, strict=True):
+                yield _write(writer, photo, picture, pmap, overlay, seconds)
+                done += 1
+                progress.update(done, len(photos))
+
+
+@contextmanager
+def _writer(output: Path) -> Iterator[CocoPanopticWriter]:
+    from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+
+    writer = CocoPanopticWriter(output, png_dir=output)
+    try:
+        yield writer
+    except BaseException:
+        with suppress(InputError):  # the first error is the one to tell
+            writer.close()
+        raise
+    writer.close()
+
+
+def _write(writer: CocoPanopticWriter, photo: Photo, picture: Image.Image, pmap: PanopticMap, overlay: bool, seconds: float) -> Written:
+    from ldmseg.formats.atomic import atomic_write
+    from ldmseg.visualize import overlay as draw_overlay
+
+    map_path = writer.add(photo.path.name, photo.image_id, pmap)
+    overlay_path = None
+    if overlay:
+        overlay_path = map_path.with_name(f"{photo.path.stem}_overlay.png")
+        drawn = draw_overlay(picture, pmap)
+        with atomic_write(overlay_path) as temporary:
+            drawn.save(temporary, format="PNG")
+    return Written(str(photo.path), str(map_path), str(overlay_path) if overlay_path else None, len(pmap), round(seconds, 4))

@@ -1,0 +1,48 @@
+"""`ldmseg score`, and the table of panoptic quality that `evaluate` prints too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ldmseg.cli import options
+from ldmseg.cli.console import Progress, print_json, print_table
+
+if TYPE_CHECKING:
+    from ldmseg.metrics.panoptic_quality import PanopticQualityResult
+
+
+def score(
+    gt: Annotated[Path, typer.Option("--gt", metavar="JSON", help="COCO panoptic ground truth.", show_default=False)],
+    pred: Annotated[Path, typer.Option("--pred", metavar="JSON", help="COCO panoptic predictions.", show_default=False)],
+    gt_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="The ground truth's PNGs.", show_default="beside the JSON")] = None,
+    pred_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="The predictions' PNGs.", show_default="beside the JSON")] = None,
+    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Every segment is of the same class.")] = False,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="An image without a prediction counts as all void.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Panoptic quality of two COCO panoptic files, as panopticapi computes it."""
+    from ldmseg.metrics.score import score_files
+
+    with Progress("scoring", enabled=not json) as progress:
+        result = score_files(gt, pred, gt_dir, pred_dir, class_agnostic, allow_missing, on_progress=progress.update)
+    if json:
+        print_json(result.to_dict())
+    else:
+        print_quality(result)
+
+
+def print_quality(result: PanopticQualityResult) -> None:
+    """PQ, SQ and RQ in percent, with the counts."""
+    from rich.table import Table
+
+    table = Table("", *(column for column in ("PQ", "SQ", "RQ", "TP", "FP", "FN", "classes")))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, stat in (("all", result.all), ("things", result.things), ("stuff", result.stuff)):
+        if stat.n or name == "all":
+            figures = [f"{100 * value:.1f}" for value in (stat.pq, stat.sq, stat.rq)]
+            table.add_row(name, *figures, *(str(value) for value in (stat.tp, stat.fp, stat.fn, stat.n)))
+    print_table(table)

@@ -1,0 +1,156 @@
+"""`ldmseg segment` and `ldmseg inpaint`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ldmseg.cli import options
+from ldmseg.cli.console import Progress, print_json, say
+from ldmseg.cli.photos import Photo, Predict, check_photos, photo_generator, write_maps
+from ldmseg.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ldmseg.panoptic import PanopticMap
+    from ldmseg.pipeline import LDMSegPipeline
+    from ldmseg.postprocess import Thresholds
+
+Method = Literal["auto", "condition", "project"]
+
+
+def segment(
+    images: options.Images,
+    output: options.Output,
+    model: options.Model = "default",
+    steps: options.Steps = None,
+    sampler: options.SamplerOption = None,
+    probability_threshold: options.ProbabilityThreshold = None,
+    min_area: options.MinArea = None,
+    overlap_threshold: options.OverlapThreshold = None,
+    no_overlay: options.NoOverlay = False,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = 4,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Segment photos.
+
+    Writes <stem>.png (COCO panoptic ids) and <stem>_overlay.png for each photo, and one panoptic.json.
+    """
+    photos = check_photos(images, output, not no_overlay)
+
+    from ldmseg.cli.models import load_pipeline
+
+    pipe = load_pipeline(model, device)
+    thresholds = _thresholds(pipe, probability_threshold, min_area, overlap_threshold)
+
+    def predict(batch: Sequence[Photo], pictures: list[Image.Image]) -> list[PanopticMap]:
+        generators = [photo_generator(seed, photo.path) for photo in batch]
+        return pipe(pictures, num_inference_steps=steps, sampler=sampler, thresholds=thresholds, generator=generators).maps
+
+    _run(photos, predict, output, batch_size=batch_size, overlay=not no_overlay, json=json, facts={"model": model, "seed": seed})
+
+
+def inpaint(
+    images: options.Images,
+    partial: Annotated[
+        Path,
+        typer.Option(
+            metavar="PNG_OR_DIR",
+            help="Partial map: a label PNG (0 = unknown) for one photo, or a folder with <stem>.png for each.",
+            show_default=False,
+        ),
+    ],
+    output: options.Output,
+    model: options.Model = "default",
+    method: Annotated[Method, typer.Option(help="Show the partial map to the network, or put it back at each step.")] = "auto",
+    steps: options.Steps = None,
+    sampler: options.SamplerOption = None,
+    no_overlay: options.NoOverlay = False,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = 4,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Complete partial maps; what is given stays as it is.
+
+    Writes the same files as `segment`.
+    """
+    photos = check_photos(images, output, not no_overlay)
+    partials = _check_partials(photos, partial, output)
+
+    from ldmseg.cli.models import load_pipeline
+    from ldmseg.formats.label_png import read_label_png
+
+    pipe = load_pipeline(model, device)
+
+    def predict(batch: Sequence[Photo], pictures: list[Image.Image]) -> list[PanopticMap]:
+        given = [read_label_png(partials[photo.path]) for photo in batch]
+        generators = [photo_generator(seed, photo.path) for photo in batch]
+        return pipe.inpaint(pictures, given, method=method, num_inference_steps=steps, sampler=sampler, generator=generators).maps
+
+    _run(photos, predict, output, batch_size=batch_size, overlay=not no_overlay, json=json, facts={"model": model, "seed": seed})
+
+
+def _run(
+    photos: list[Photo], predict: Predict, output: Path, *, batch_size: int, overlay: bool, json: bool, facts: dict[str, object]
+) -> None:
+    with Progress("segmenting", enabled=not json) as progress:
+        written = list(write_maps(photos, predict, output, batch_size=batch_size, overlay=overlay, progress=progress))
+    if json:
+        print_json({"images": [asdict(one) for one in written], "panoptic": str(output / "panoptic.json"), **facts})
+    else:
+        segments = sum(one.segments for one in written)
+        say(f"{len(written)} photo{'s' * (len(written) != 1)}, {segments} segments, written to {output}")
+
+
+def _thresholds(pipe: LDMSegPipeline, probability: float | None, min_area: int | None, overlap: float | None) -> Thresholds | None:
+    """The model's own where nothing else is asked for."""
+    if probability is None and min_area is None and overlap is None:
+        return None
+    from ldmseg.postprocess import Thresholds
+
+    own = Thresholds(*pipe.config["thresholds"])
+    return Thresholds(
+        own.probability if probability is None else probability,
+        int(own.min_area) if min_area is None else min_area,
+        own.overlap if overlap is None else overlap,
+    )
+
+
+def _check_partials(photos: Sequence[Photo], partial: Path, output: Path) -> dict[Path, Path]:
+    """Photo -> its label PNG, each of which was read once.
+
+    Raises:
+        InputError: a PNG is missing, unreadable, of another size than its photo, holds ids that the result cannot, or would be replaced.
+    """
+    from ldmseg.formats.id_png import MAX_RGB_ID
+    from ldmseg.formats.label_png import read_label_png
+
+    if not partial.is_dir() and len(photos) > 1:
+        raise InputError(f"--partial: expected a folder with <stem>.png for each of {len(photos)} photos, got '{partial}'")
+    found = {photo.path: partial / f"{photo.path.stem}.png" if partial.is_dir() else partial for photo in photos}
+    for photo in photos:
+        path = found[photo.path]
+        if not path.is_file():
+            raise InputError(f"--partial: expected a label PNG for '{photo.path}', found no '{path}'")
+        pmap = read_label_png(path)
+        if pmap.shape != photo.size:
+            (height, width), (got_height, got_width) = photo.size, pmap.shape
+            raise InputError(
+                f"--partial: '{path}': expected {width}x{height} (width x height), the size of '{photo.path}', got {got_width}x{got_height}"
+            )
+        highest = pmap.segments[-1].id if pmap.segments else 0
+        if highest > MAX_RGB_ID:
+            raise InputError(f"--partial: '{path}': expected ids up to {MAX_RGB_ID}, got {highest}")
+        if path.resolve() in {(output / name).resolve() for name in (f"{photo.path.stem}.png", f"{photo.path.stem}_overlay.png")}:
+            raise InputError(f"--output: expected another folder than that of the partial maps, got '{output}'")
+    return found
