@@ -1,0 +1,57 @@
+# make demo [IMAGE=photo.jpg]   segment and complete example pictures with the bundled model
+# make test                     the fast tests;  make slow: the slow ones;  make check: ruff and mypy
+# Everything runs in .venv, which the first call creates.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO ?= demo
+IMAGE ?=
+
+# The first Python that is new enough; PYTHON=... chooses another.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+# The demo's pictures are few and small: one thread per test worker, so that two workers do not fight for two cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help env demo test slow check clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer was not found; name it with PYTHON=/path/to/python" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/ldmseg data scenes --count 4 --seed 10000000 -o $(DEMO)/scenes
+	$(BIN)/ldmseg segment $(DEMO)/scenes/images/*.png -o $(DEMO)/segmented
+	$(BIN)/python examples/make_partial.py --data coco-panoptic:$(DEMO)/scenes -o $(DEMO)/partial
+	$(BIN)/ldmseg inpaint $(DEMO)/scenes/images/*.png --partial $(DEMO)/partial -o $(DEMO)/completed
+	$(BIN)/python examples/sheet.py --folder $(DEMO)
+	$(if $(IMAGE),$(BIN)/ldmseg segment "$(IMAGE)" -o $(DEMO)/photo)
+	@echo
+	@echo "The pictures are in $(DEMO)/:"
+	@echo "  $(DEMO)/sheet.png       photo, segmentation, what was given, completion, side by side"
+	@echo "  $(DEMO)/segmented/      <photo>_overlay.png to look at, <photo>.png and panoptic.json to work with"
+	@echo "  $(DEMO)/completed/      the same for the completed partial maps (given: $(DEMO)/partial/)"
+	@$(if $(IMAGE),echo "  $(DEMO)/photo/          your photo: $(notdir $(IMAGE))",echo "Your own photo: make demo IMAGE=photo.jpg")
+
+test: $(STAMP)
+	$(PYTEST) -n 2
+
+slow: $(STAMP)
+	$(PYTEST) -m slow -p no:xdist
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist
