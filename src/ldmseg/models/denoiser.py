@@ -144,7 +144,8 @@ class Denoiser(UNet2DConditionModel):
         if not cross_attention:
             for module in self.modules():
                 if isinstance(module, BasicTransformerBlock):
-                    module.attn2 = module.norm2 = None  # type: ignore[assignment]  # such a block goes from self-attention to its feed-forward layer
+                    # its forward then goes from self-attention straight to the feed-forward layer
+                    module.attn2 = module.norm2 = None  # type: ignore[assignment]
 
     @classmethod
     def _get_compatibles(cls) -> list[type]:
@@ -189,8 +190,9 @@ class Denoiser(UNet2DConditionModel):
 
     def _concatenate(self, x_t: Tensor, condition: Condition, estimate: Tensor | None) -> Tensor:
         config = self.config
-        batch, _, *size = x_t.shape if x_t.ndim == 4 else (0, 0)
-        _check_shape("x_t", x_t, (batch, config["mask_channels"], *size))
+        if x_t.ndim != 4 or x_t.shape[1] != config["mask_channels"] or 0 in x_t.shape[2:]:
+            raise InputError(f"x_t: expected shape (B, {config['mask_channels']}, h, w), got {tuple(x_t.shape)}")
+        batch, _, *size = x_t.shape
         _check_shape("condition.image", condition.image, (batch, config["image_channels"], *size))
         if (condition.partial is None) != (condition.validity is None):
             raise InputError("condition.partial and condition.validity: expected both or neither, got one of them")
