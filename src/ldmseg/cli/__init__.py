@@ -16,7 +16,7 @@ from ldmseg.errors import InputError
 
 __all__ = ["app", "main"]
 
-USER_ERROR, FAILURE, INTERRUPTED, PIPE_CLOSED = 2, 1, 130, 141
+USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(
     name="ldmseg",
@@ -60,13 +60,13 @@ def main(args: Sequence[str] | None = None) -> int:
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
             code = _run(given or ["--help"])
-            sys.stdout.flush()
+            print(end="", flush=True)  # a closed pipe is noticed here, not when the interpreter ends
             return code
     except KeyboardInterrupt as stop:
-        return _stop(f"ldmseg: {stop or 'interrupted'}", INTERRUPTED)
+        return _stop(f"ldmseg: {str(stop) or 'interrupted'}", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's own flush stays quiet
-        return PIPE_CLOSED
+        return FAILURE
     except InputError as error:
         return _stop(f"ldmseg: error: {error}", USER_ERROR)
     except OSError as error:

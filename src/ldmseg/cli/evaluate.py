@@ -26,7 +26,7 @@ def evaluate(
         typer.Option("--drop-rate", min=0, max=1, help="Measure inpainting: this share of each true map is hidden.", show_default="none"),
     ] = None,
     block_size: Annotated[
-        int | None, typer.Option("--block-size", min=1, help="Pixels of the hidden squares' side.", show_default="single pixels")
+        int | None, typer.Option("--block-size", min=1, help="Pixels of the hidden squares' side.", show_default="16")
     ] = None,
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE.json", help="Save the figures.", show_default="none")] = None,
     device: options.Device = "auto",
@@ -59,7 +59,7 @@ def evaluate(
             limit=limit,
             class_agnostic=not class_aware,
             drop_rate=drop_rate,
-            block_size=block_size,
+            block_size=block_size or 16,
             on_progress=progress.update,
         )
     if report is not None:

@@ -16,7 +16,11 @@ def load_pipeline(model: str, device: str) -> LDMSegPipeline:
     """
     from ldmseg.devices import resolve_device
 
-    target = resolve_device(device)
+    target = resolve_device(device)  # before what takes seconds to import
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     from ldmseg.pipeline import LDMSegPipeline
 
     pipe = LDMSegPipeline.from_pretrained(model)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
     from ldmseg.panoptic import PanopticMap
+
+OVERLAY = "_overlay"
+"""What an overlay's name has after the photo's stem."""
 
 Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[PanopticMap]"]
 """A batch of photos and their pictures -> their maps."""
@@ -56,18 +61,13 @@ def check_photos(images: Sequence[Path], output: Path, overlay: bool) -> list[Ph
     Raises:
         InputError: a photo cannot be read, two outputs would have the same name, or an output would replace a photo.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     from ldmseg.formats.image import list_images, read_image
 
     paths = list_images(images)
     check_output_folder(output)
     _check_names(paths, output, overlay)
-    with ThreadPoolExecutor() as pool:
-        try:
-            sizes = list(pool.map(lambda path: read_image(path).size, paths))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with _threads() as pool:
+        sizes = list(pool.map(lambda path: read_image(path).size, paths))
     ids = _image_ids(paths)
     return [Photo(path, image_id, (height, width)) for path, image_id, (width, height) in zip(paths, ids, sizes, strict=True)]
 
@@ -75,7 +75,7 @@ def check_photos(images: Sequence[Path], output: Path, overlay: bool) -> list[Ph
 def _check_names(paths: Sequence[Path], output: Path, overlay: bool) -> None:
     photos, writers = {path.resolve() for path in paths}, dict[str, Path]()
     for path in paths:
-        for name in _names(path, overlay):
+        for name in output_names(path, overlay):
             if (output / name).resolve() in photos:
                 raise InputError(f"--output: expected a folder where no photo would be replaced, got '{output}', which holds '{name}'")
             other = writers.setdefault(name, path)
@@ -83,8 +83,9 @@ def _check_names(paths: Sequence[Path], output: Path, overlay: bool) -> None:
                 raise InputError(f"images: '{other}' and '{path}' would both write '{name}'; rename one, or use --no-overlay")
 
 
-def _names(path: Path, overlay: bool) -> list[str]:
-    return [f"{path.stem}.png", *([f"{path.stem}_overlay.png"] if overlay else [])]
+def output_names(path: Path, overlay: bool = True) -> list[str]:
+    """The names of the pictures that are written for a photo."""
+    return [f"{path.stem}.png", *([f"{path.stem}{OVERLAY}.png"] if overlay else [])]
 
 
 def _image_ids(paths: Sequence[Path]) -> list[int]:
@@ -104,21 +105,65 @@ def photo_generator(seed: int, path: Path) -> torch.Generator:
 def write_maps(
     photos: Sequence[Photo], predict: Predict, output: Path, *, batch_size: int, overlay: bool, progress: Progress
 ) -> Iterator[Written]:
-    """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done."""
-    from ldmseg.formats.image import read_image
+    """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done.
 
+    Photos are read ahead and overlays drawn in other threads, because for large photos that takes longer than the model.
+    """
+    batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
+    drawing: deque[tuple[Written, Future[None] | None]] = deque()
     done = 0
-    with _writer(output) as writer:
-        for start in range(0, len(photos), batch_size):
-            batch = photos[start : start + batch_size]
-            pictures = [read_image(photo.path) for photo in batch]
+    with _threads() as pool, _writer(output) as writer:
+        for batch, pictures in _read_ahead(batches, pool):
             began = time.perf_counter()
             maps = predict(batch, pictures)
-            seconds = (time.perf_counter() - began) / len(batch)
+            seconds = round((time.perf_counter() - began) / len(batch), 4)
             for photo, picture, pmap in zip(batch, pictures, maps, strict=True):
-                yield _write(writer, photo, picture, pmap, overlay, seconds)
+                map_path = writer.add(photo.path.name, photo.image_id, pmap)
+                drawn = output / f"{photo.path.stem}{OVERLAY}.png" if overlay else None
+                one = Written(str(photo.path), str(map_path), None if drawn is None else str(drawn), len(pmap), seconds)
+                drawing.append((one, None if drawn is None else pool.submit(_draw, drawn, picture, pmap)))
                 done += 1
                 progress.update(done, len(photos))
+            while len(drawing) > batch_size:
+                yield _finished(*drawing.popleft())
+        while drawing:
+            yield _finished(*drawing.popleft())
+
+
+def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) -> Iterator[tuple[Sequence[Photo], list[Image.Image]]]:
+    from ldmseg.formats.image import read_image
+
+    reading: list[Future[Image.Image]] = []
+    for batch, following in zip([[], *batches], [*batches, []], strict=True):
+        pictures = [future.result() for future in reading]
+        reading = [pool.submit(read_image, photo.path) for photo in following]
+        if batch:
+            yield batch, pictures
+
+
+def _draw(path: Path, picture: Image.Image, pmap: PanopticMap) -> None:
+    from ldmseg.formats.atomic import atomic_write
+    from ldmseg.visualize import overlay
+
+    drawn = overlay(picture, pmap)
+    with atomic_write(path) as temporary:
+        drawn.save(temporary, format="PNG")
+
+
+def _finished(written: Written, drawing: Future[None] | None) -> Written:
+    if drawing is not None:
+        drawing.result()
+    return written
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """After an error, work that has not begun is dropped."""
+    pool = ThreadPoolExecutor()
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
@@ -133,17 +178,3 @@ def _writer(output: Path) -> Iterator[CocoPanopticWriter]:
             writer.close()
         raise
     writer.close()
-
-
-def _write(writer: CocoPanopticWriter, photo: Photo, picture: Image.Image, pmap: PanopticMap, overlay: bool, seconds: float) -> Written:
-    from ldmseg.formats.atomic import atomic_write
-    from ldmseg.visualize import overlay as draw_overlay
-
-    map_path = writer.add(photo.path.name, photo.image_id, pmap)
-    overlay_path = None
-    if overlay:
-        overlay_path = map_path.with_name(f"{photo.path.stem}_overlay.png")
-        drawn = draw_overlay(picture, pmap)
-        with atomic_write(overlay_path) as temporary:
-            drawn.save(temporary, format="PNG")
-    return Written(str(photo.path), str(map_path), str(overlay_path) if overlay_path else None, len(pmap), round(seconds, 4))

@@ -11,7 +11,7 @@ import typer
 
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
-from ldmseg.cli.photos import Photo, Predict, check_photos, photo_generator, write_maps
+from ldmseg.cli.photos import Photo, Predict, check_photos, output_names, photo_generator, write_maps
 from ldmseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -138,19 +138,20 @@ def _check_partials(photos: Sequence[Photo], partial: Path, output: Path) -> dic
     if not partial.is_dir() and len(photos) > 1:
         raise InputError(f"--partial: expected a folder with <stem>.png for each of {len(photos)} photos, got '{partial}'")
     found = {photo.path: partial / f"{photo.path.stem}.png" if partial.is_dir() else partial for photo in photos}
+    written = {(output / name).resolve() for photo in photos for name in output_names(photo.path)}
     for photo in photos:
         path = found[photo.path]
         if not path.is_file():
             raise InputError(f"--partial: expected a label PNG for '{photo.path}', found no '{path}'")
+        if path.resolve() in written:
+            raise InputError(
+                f"--output: expected a folder where no partial map would be replaced, got '{output}', which holds '{path.name}'"
+            )
         pmap = read_label_png(path)
         if pmap.shape != photo.size:
             (height, width), (got_height, got_width) = photo.size, pmap.shape
-            raise InputError(
-                f"--partial: '{path}': expected {width}x{height} (width x height), the size of '{photo.path}', got {got_width}x{got_height}"
-            )
+            raise InputError(f"--partial: '{path}': expected {width}x{height}, the size of '{photo.path}', got {got_width}x{got_height}")
         highest = pmap.segments[-1].id if pmap.segments else 0
         if highest > MAX_RGB_ID:
             raise InputError(f"--partial: '{path}': expected ids up to {MAX_RGB_ID}, got {highest}")
-        if path.resolve() in {(output / name).resolve() for name in (f"{photo.path.stem}.png", f"{photo.path.stem}_overlay.png")}:
-            raise InputError(f"--output: expected another folder than that of the partial maps, got '{output}'")
     return found

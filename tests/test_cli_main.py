@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+from command import done, refused, run
+
+from ldmseg import __version__, cli
+from ldmseg.cli.console import Progress, configure_logging
+from ldmseg.errors import InputError
+
+VERBS = ["segment", "inpaint", "evaluate", "score", "train", "data", "info"]
+HEAVY = ["torch", "diffusers", "transformers", "accelerate", "matplotlib", "numpy", "PIL", "scipy"]
+
+
+@pytest.mark.parametrize("args", [[], ["--help"], *([verb, "--help"] for verb in VERBS), ["train", "diffusion", "--help"]])
+def test_help_imports_nothing_heavy(args: list[str]) -> None:
+    script = (
+        f"import sys; from ldmseg.cli import main; code = main({args!r}); print([m for m in {HEAVY!r} if m in sys.modules]); sys.exit(code)"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+    assert "Usage" in shown
+
+
+def test_help_is_fast() -> None:
+    assert min(_seconds([sys.executable, "-m", "ldmseg", "--help"]) for _ in range(5)) < 0.5
+
+
+def _seconds(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, capture_output=True, check=True)
+    return time.perf_counter() - began
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    out = done(capsys, "--help").out
+    assert all(verb in out for verb in VERBS)
+    assert run(capsys).out == out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert done(capsys, "--version").out == f"ldmseg {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["segmnet"], "segmnet"),
+        (["segment"], "IMAGE"),
+        (["segment", "a.jpg"], "--output"),
+        (["segment", "a.jpg", "-o", "x", "--steps", "0"], "--steps"),
+        (["segment", "a.jpg", "-o", "x", "--steps", "many"], "--steps"),
+        (["segment", "a.jpg", "-o", "x", "--sampler", "euler"], "--sampler"),
+        (["segment", "a.jpg", "-o", "x", "--seed", "-1"], "--seed"),
+        (["segment", "a.jpg", "-o", "x", "--probability-threshold", "1.5"], "--probability-threshold"),
+        (["inpaint", "a.jpg", "-o", "x"], "--partial"),
+        (["score", "--gt", "a.json"], "--pred"),
+        (["evaluate"], "--data"),
+        (["train"], "command"),
+        (["train", "autoencoder"], "--config"),
+        (["data", "scenes", "-o", "x"], "--count"),
+        (["info", "--no-such"], "--no-such"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_names_the_argument(capsys: pytest.CaptureFixture[str], args: list[str], named: str) -> None:
+    line = refused(capsys, *args)
+    assert named in line
+    assert "--help'" in line
+
+
+def _command_that_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    app = typer.Typer()
+
+    @app.callback()
+    def _group() -> None:
+        pass
+
+    @app.command()
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "err"),
+    [
+        (InputError("a: expected\nb"), 2, "ldmseg: error: a: expected b\n"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/y"), 2, f"ldmseg: error: '/x/y': {os.strerror(errno.ENOSPC)}\n"),
+        (OSError("no number"), 2, "ldmseg: error: no number\n"),
+        (KeyboardInterrupt(), 130, "ldmseg: interrupted\n"),
+        (KeyboardInterrupt("run it again"), 130, "ldmseg: run it again\n"),
+        (FloatingPointError("the loss is nan"), 1, "ldmseg: error: the loss is nan\n"),
+    ],
+)
+def test_failures_are_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, err: str
+) -> None:
+    _command_that_raises(monkeypatch, error)
+    result = run(capsys, "fail")
+    assert (result.code, result.out, result.err) == (code, "", err)
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError("CUDA out of memory. Tried to .."), MemoryError()])
+def test_out_of_memory_says_what_to_do(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    _command_that_raises(monkeypatch, error)
+    result = run(capsys, "fail")
+    assert result.code == 1
+    assert result.err.count("\n") == 1 and "--batch-size" in result.err
+
+
+def test_a_programming_error_is_not_hidden(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _command_that_raises(monkeypatch, RuntimeError("bug"))
+    with pytest.raises(RuntimeError, match="bug"):
+        run(capsys, "fail")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes close differently there")
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_closed_pipe_is_quiet(option: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run([sys.executable, "-m", "ldmseg", option], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_logging_goes_to_stderr_once(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("ldmseg.somewhere")
+    configure_logging(verbose=False)
+    configure_logging(verbose=False)
+    logger.info("detail")
+    logger.warning("careful")
+    configure_logging(verbose=True)
+    logger.info("detail")
+    assert capsys.readouterr() == ("", "ldmseg: careful\nldmseg: detail\n")
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ldmseg.cli.console.PLAIN_EVERY", 0.0)
+    with Progress("work") as progress:
+        progress.update(1, 2)
+        progress.update(2, 2, "loss 1")
+    with Progress("work", enabled=False) as progress:
+        progress.update(1, 2)
+    assert capsys.readouterr() == ("", "work 1/2\nwork 2/2 loss 1\n")
+
+
+def test_progress_on_a_terminal_leaves_nothing_behind(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Progress("work") as progress:
+        progress.update(1, 2, "note")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.rstrip().endswith("\x1b[2K")  # the bar's last line is erased
