@@ -162,8 +162,8 @@ def test_loss_is_zero_for_a_perfect_network(prediction: str) -> None:
     clean, noise = torch.randn(2, 3, 4, 4, 4)
     t = torch.tensor([10, 500, 990])
     target = schedule.training_target(clean, noise, t)
-    assert float(denoising_loss(lambda x, t, e: target, schedule, clean, noise, t)) == 0
-    assert float(denoising_loss(lambda x, t, e: target + 1, schedule, clean, noise, t, weight="none")) == pytest.approx(1, rel=1e-5)
+    assert float(denoising_loss(lambda x, t, e, rows=None: target, schedule, clean, noise, t)) == 0
+    assert float(denoising_loss(lambda x, t, e, rows=None: target + 1, schedule, clean, noise, t, weight="none")) == pytest.approx(1, rel=1e-5)
 
 
 def test_void_cells_take_no_part() -> None:
@@ -173,23 +173,25 @@ def test_void_cells_take_no_part() -> None:
     cells[..., :2] = 0
     wrong_in_void = torch.zeros(1, 4, 4, 4)
     wrong_in_void[..., :2] = 5
-    assert float(denoising_loss(lambda x, t, e: wrong_in_void, schedule, clean, noise, t, cells=cells)) == 0
-    assert float(denoising_loss(lambda x, t, e: wrong_in_void + 1, schedule, clean, noise, t, cells=cells, weight="none")) == pytest.approx(1)
+    assert float(denoising_loss(lambda x, t, e, rows=None: wrong_in_void, schedule, clean, noise, t, cells=cells)) == 0
+    assert float(denoising_loss(lambda x, t, e, rows=None: wrong_in_void + 1, schedule, clean, noise, t, cells=cells, weight="none")) == pytest.approx(1)
 
 
 def test_self_conditioning_shows_the_first_estimate() -> None:
     schedule = NoiseSchedule(prediction_type="sample")
     seen = []
 
-    def denoise(x: torch.Tensor, t: torch.Tensor, estimate: torch.Tensor | None) -> torch.Tensor:
-        seen.append(estimate)
+    def denoise(x: torch.Tensor, t: torch.Tensor, estimate: torch.Tensor | None, rows: torch.Tensor | None = None) -> torch.Tensor:
+        seen.append((len(x), estimate, rows))
         return torch.full_like(x, 0.5, requires_grad=True)
 
-    clean, noise, t = torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), torch.tensor([500])
-    denoising_loss(denoise, schedule, clean, noise, t, self_condition=True)
-    assert seen[0] is None
-    assert (seen[1] == 0.5).all()
-    assert not seen[1].requires_grad
+    clean, noise, t = torch.zeros(3, 4, 2, 2), torch.zeros(3, 4, 2, 2), torch.tensor([500, 200, 900])
+    denoising_loss(denoise, schedule, clean, noise, t, self_condition=torch.tensor([True, False, True]))
+    (first, nothing, rows), (second, estimate, every) = seen
+    assert (first, nothing, rows.tolist()) == (2, None, [0, 2])
+    assert (second, every) == (3, None)
+    assert not estimate.requires_grad
+    assert estimate.flatten(1).mean(1).tolist() == [0.5, 0.0, 0.5]
 
 
 def test_timesteps_are_drawn_over_the_whole_range() -> None:

@@ -9,19 +9,48 @@ __version__ = "0.1.0"
 
 # Names load their module on first use, so that `ldmseg --help` and the numpy-only parts never import torch.
 _HOMES = {
+    "ConvImageEncoder": "ldmseg.models.image_encoder",
+    "Denoiser": "ldmseg.models.denoiser",
+    "FrozenImageEncoder": "ldmseg.models.image_encoder",
+    "ImageEncoder": "ldmseg.models.image_encoder",
+    "LDMSegPipeline": "ldmseg.pipeline",
+    "MaskAutoencoder": "ldmseg.models.mask_autoencoder",
+    "NoiseSchedule": "ldmseg.diffusion.schedule",
     "PanopticMap": "ldmseg.panoptic",
+    "PanopticQuality": "ldmseg.metrics.panoptic_quality",
     "Segment": "ldmseg.panoptic",
+    "Thresholds": "ldmseg.postprocess",
     "VOID": "ldmseg.panoptic",
+    "build_denoiser": "ldmseg.models.denoiser",
+    "decode_ids": "ldmseg.codes",
+    "encode_ids": "ldmseg.codes",
+    "load_config": "ldmseg.config",
+    "load_dataset": "ldmseg.data.datasets",
+    "sample": "ldmseg.diffusion.sampler",
 }
-__all__ = ["VOID", "PanopticMap", "Segment", "__version__"]
+__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605
+# diffusers looks for its base classes in the package that a saved pipeline names, to know how its components are loaded.
+_BASES = {"ModelMixin": "diffusers", "SchedulerMixin": "diffusers"}
 
 if TYPE_CHECKING:
+    from ldmseg.codes import decode_ids, encode_ids
+    from ldmseg.config import load_config
+    from ldmseg.data.datasets import load_dataset
+    from ldmseg.diffusion.sampler import sample
+    from ldmseg.diffusion.schedule import NoiseSchedule
+    from ldmseg.metrics.panoptic_quality import PanopticQuality
+    from ldmseg.models.denoiser import Denoiser, build_denoiser
+    from ldmseg.models.image_encoder import ConvImageEncoder, FrozenImageEncoder, ImageEncoder
+    from ldmseg.models.mask_autoencoder import MaskAutoencoder
     from ldmseg.panoptic import VOID, PanopticMap, Segment
+    from ldmseg.pipeline import LDMSegPipeline
+    from ldmseg.postprocess import Thresholds
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    home = _HOMES.get(name) or _BASES.get(name)
+    if home is not None:
+        return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'ldmseg' has no attribute {name!r}")
 
 

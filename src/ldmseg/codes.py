@@ -104,9 +104,7 @@ def assign_dense(
     dense: NDArray[np.integer], count: int, num_ids: int, policy: IdPolicy, rng: np.random.Generator | None = None
 ) -> NDArray[np.int64]:
     """`assign_ids` on bare arrays: (H, W) segment index (-1 is void) and the number of segments -> (count,) ids."""
-    _log2(num_ids)
-    if count > num_ids - 1:
-        raise InputError(f"segments: expected at most {num_ids - 1} in one image (num_ids is {num_ids}), got {count}")
+    _check_count(count, num_ids)
     if policy == "random":
         if rng is None:
             raise InputError("rng: the random id policy needs a numpy Generator, got None")
@@ -114,6 +112,32 @@ def assign_dense(
     if policy != "spatial":
         raise InputError(f"policy: expected one of {', '.join(get_args(IdPolicy))}, got {policy!r}")
     return _nearest_free_cells(*_centres(dense, count), num_ids)
+
+
+def assign_given(
+    dense: NDArray[np.integer],
+    count: int,
+    given: NDArray[np.bool_],
+    num_ids: int,
+    policy: IdPolicy,
+    rng: np.random.Generator | None = None,
+) -> NDArray[np.int64]:
+    """`assign_dense` where a part of the map is known: a segment's place is that of its known pixels, and such segments choose first.
+
+    Args:
+        dense: (H, W) segment index, -1 is void.
+        given: (H, W) the pixels that are known.
+    """
+    if policy == "random" or not given.any():
+        return assign_dense(dense, count, num_ids, policy, rng)
+    _check_count(count, num_ids)
+    known_centres, known_areas = _centres(np.where(given, dense, -1), count)
+    centres, areas = _centres(dense, count)
+    known = known_areas > 0
+    # known segments first, each group by area: an offset larger than any area keeps the groups apart
+    return _nearest_free_cells(
+        np.where(known[:, None], known_centres, centres), np.where(known, known_areas + dense.size, areas), num_ids
+    )
 
 
 def limit_segments(pmap: PanopticMap, num_ids: int) -> PanopticMap:
@@ -171,6 +195,12 @@ def _from_gray(gray: NDArray[np.int64]) -> NDArray[np.int64]:
         value ^= shift
         shift >>= 1
     return value
+
+
+def _check_count(count: int, num_ids: int) -> None:
+    _log2(num_ids)
+    if count > num_ids - 1:
+        raise InputError(f"segments: expected at most {num_ids - 1} in one image (num_ids is {num_ids}), got {count}")
 
 
 def _log2(num_ids: int) -> int:

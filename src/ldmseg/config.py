@@ -72,7 +72,8 @@ class OptimConfig(Config):
 
 class ValidationConfig(Config):
     every: Positive = 1000  # steps
-    steps: Positive = 20  # sampling steps (stage 2)
+    steps: Positive = 20  # sampling steps (stage 2); also the exported pipeline's default, as is the sampler
+    sampler: Literal["ddim", "ddpm"] = "ddim"
     samples: Annotated[int, Field(ge=0)] = 8  # images drawn in the sample sheet
 
 
@@ -144,7 +145,7 @@ class DenoisingConfig(Config):
 
     weight: Literal["none", "clamped-snr", "linear", "decay", "fixed"] = "decay"
     snr_clamp: Annotated[float, Field(gt=0)] = 5.0
-    self_condition_rate: Fraction = 1.0  # share of the batches with a first pass for the estimate
+    self_condition_rate: Fraction = 1.0  # share of the images with a first pass for the estimate
     ignore_void: bool = True  # cells without a labelled pixel take no part
     noise_bias: Annotated[float, Field(gt=0)] = 1.0  # timesteps are T u**(1/bias): above 1 sees more noise
 

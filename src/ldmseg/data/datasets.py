@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ldmseg.data.scenes import CATEGORIES, VALIDATION_SEED, generate_ids, generate_scene
 from ldmseg.errors import InputError
-from ldmseg.formats.coco_panoptic import Category, CocoPanoptic
-from ldmseg.formats.image import read_image
+from ldmseg.formats.coco_json import Category
+from ldmseg.formats.coco_panoptic import CocoPanoptic, open_root
 from ldmseg.panoptic import PanopticMap
 
 
@@ -78,10 +78,7 @@ class CocoPanopticDataset:
         return len(self.source)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        path = self.source[index].image_path
-        if path is None:
-            raise InputError(f"data: expected the photo {self.source[index].file_name!r} beside the annotations, found none")
-        return np.asarray(read_image(path))
+        return np.asarray(self.source[index].read_image())
 
     def map(self, index: int) -> PanopticMap:
         return self.source[index].read_map()
@@ -110,7 +107,7 @@ def load_dataset(spec: str, *, size: int = 128, segments: tuple[int, int] = (4, 
     if kind == "scenes":
         return _scenes(rest, spec, size, segments)
     root, split = _root_and_split(rest)
-    dataset = CocoPanopticDataset(CocoPanoptic.open_root(root, split))
+    dataset = CocoPanopticDataset(open_root(root, split))
     if len(dataset) == 0:
         raise InputError(f"data: expected at least one image in {spec!r}, got none")
     return dataset

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from ldmseg.diffusion.sampler import Denoise
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 
 LossWeight = Literal["none", "clamped-snr", "linear", "decay", "fixed"]
+
+
+class DenoiseRows(Protocol):
+    """The network with its condition, for the whole batch or for some of its rows (int64 indices)."""
+
+    def __call__(self, x_t: Tensor, timestep: Tensor, estimate: Tensor | None, rows: Tensor | None = None) -> Tensor: ...
 
 
 def loss_weight(schedule: NoiseSchedule, timestep: Tensor, kind: LossWeight, snr_clamp: float = 5.0) -> Tensor:
@@ -42,7 +47,7 @@ def draw_timesteps(uniform: Tensor, schedule: NoiseSchedule, bias: float = 1.0) 
 
 
 def denoising_loss(
-    denoise: Denoise,
+    denoise: DenoiseRows,
     schedule: NoiseSchedule,
     clean: Tensor,
     noise: Tensor,
@@ -51,7 +56,7 @@ def denoising_loss(
     weight: LossWeight = "decay",
     snr_clamp: float = 5.0,
     cells: Tensor | None = None,
-    self_condition: bool = False,
+    self_condition: Tensor | None = None,
 ) -> Tensor:
     """Weighted squared error of the network at noised latents (equation 3), as a scalar.
 
@@ -60,13 +65,16 @@ def denoising_loss(
         noise: (B, C, h, w) standard normal.
         timestep: (B,).
         cells: (B, 1, h, w) weight of each latent cell, 0 where the target is void.
-        self_condition: first estimate x_0 without a gradient and show it to the network (Analog Bits).
+        self_condition: (B,) which images first get an estimate of x_0, made without a gradient, to see (Analog Bits); the others see zeros.
     """
     x_t = schedule.noised(clean, noise, timestep)
     estimate = None
-    if self_condition:
+    if self_condition is not None and self_condition.any():
+        rows = self_condition.nonzero().flatten()
         with torch.no_grad():
-            estimate = schedule.clean_estimate(x_t, denoise(x_t, timestep, None), timestep).detach()
+            output = denoise(x_t[rows], timestep[rows], None, rows)
+            made = schedule.clean_estimate(x_t[rows], output, timestep[rows]).to(clean.dtype)
+            estimate = torch.zeros_like(clean).index_copy(0, rows, made)
     output = denoise(x_t, timestep, estimate)
     target = schedule.training_target(clean, noise, timestep)
     error = (output.float() - target.float()).square()  # (B, C, h, w)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from ldmseg.errors import InputError
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
@@ -12,13 +16,29 @@ BUNDLED = "default"
 
 
 def model_folder(source: str | Path) -> str:
-    """`default` -> the bundled pipeline's folder; anything else is returned as it is."""
+    """`default` -> the bundled pipeline's folder; anything else is returned as it is.
+
+    Raises:
+        InputError: the bundled model is not installed.
+    """
     if str(source) != BUNDLED:
         return str(source)
     folder = Path(str(resources.files("ldmseg") / "weights" / BUNDLED))
-    if not folder.is_dir():
-        raise InputError(f"--model: this installation holds no bundled model ({folder.name!r} is missing); name a folder or a Hub id")
+    if not (folder / "model_index.json").is_file():
+        raise InputError("--model: this installation holds no bundled model; name a folder or a Hub id")
     return str(folder)
+
+
+@contextmanager
+def loading_errors(argument: str, expected: str, got: str) -> Iterator[None]:
+    """Turn what diffusers, safetensors and the Hub raise on unusable weights into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{argument}: expected {expected}, got {got!r} ({type(error).__name__}: {reason})") from error
 
 
 def load_mask_autoencoder(source: str | Path) -> MaskAutoencoder:
@@ -29,8 +49,5 @@ def load_mask_autoencoder(source: str | Path) -> MaskAutoencoder:
     """
     folder = model_folder(source)
     subfolder = None if (Path(folder) / "config.json").is_file() else "mask_autoencoder"
-    try:
+    with loading_errors("autoencoder", "a mask autoencoder's folder or Hub id", str(source)):
         return MaskAutoencoder.from_pretrained(folder, subfolder=subfolder, low_cpu_mem_usage=False)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"autoencoder: expected a mask autoencoder's folder or Hub id, got {str(source)!r} ({reason})") from None

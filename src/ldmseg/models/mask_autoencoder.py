@@ -65,6 +65,8 @@ class MaskAutoencoder(ModelMixin, ConfigMixin):
             )
         self.encoder = _encoder(code_channels(num_ids, code), widths, encoder_depth, 2 * latent_channels, norm_groups)
         self.decoder = _decoder(latent_channels, decoder_width, len(widths) - 2, num_ids, norm_groups)
+        _keep_variance(self.encoder)
+        _keep_variance(self.decoder)
 
     @property
     def downscale(self) -> int:
@@ -109,6 +111,20 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def _keep_variance(layers: nn.Sequential) -> None:
+    """Initialise so that a signal keeps its variance through the layers: the encoder has no norm before its end to restore it."""
+    rectified = False
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            mode = "fan_in" if isinstance(layer, nn.Conv2d) else "fan_out"  # a transposed 2 x 2 convolution sums over its inputs only
+            nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu" if rectified else "linear")
+            if isinstance(layer, nn.ConvTranspose2d):
+                with torch.no_grad():
+                    layer.weight.mul_(2)  # fan_out counts the 4 taps of which each output sees one
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        rectified = isinstance(layer, nn.SiLU)
 
 
 def _encoder(channels: int, widths: list[int], depth: int, out: int, groups: int) -> nn.Sequential:

@@ -48,7 +48,6 @@ class AutoencoderStage(Stage):
         data = config.data
         self.train_data = load_dataset(data.train, size=data.size, segments=data.scene_segments)
         self.val_data = load_dataset(data.val, size=data.size, segments=data.scene_segments)
-        self.register_buffer("_loss_points", torch.tensor(config.loss.points), persistent=False)
 
     def load_sample(self, number: int) -> tuple[int, NDArray[np.int64]]:
         config, num_ids = self.config, self.model.config.num_ids
@@ -74,7 +73,8 @@ class AutoencoderStage(Stage):
             latents = torch.cat([m.sample(g) for m, g in zip(_each(moments), generators, strict=True)])
         if loss.latent_noise:
             noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents)
-            latents = latents + loss.latent_noise * latents.detach().std() * noise
+            deviation = latents.detach().flatten(1).std(1).reshape(-1, 1, 1, 1)  # of each image, so that its batch does not matter
+            latents = latents + loss.latent_noise * deviation * noise
         points = point_losses(
             model.coarse_logits(latents), batch.ids, loss.points, generators, oversample=loss.oversample, importance=loss.importance
         )

@@ -1,0 +1,29 @@
+"""Where tensors live; the one place that knows device names."""
+
+from __future__ import annotations
+
+import torch
+
+from ldmseg.errors import InputError
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """`auto` is a GPU where there is one, else the CPU; other names are torch's (`cpu`, `cuda:1`, `mps`).
+
+    Raises:
+        InputError: no such device, or none here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device: expected auto, cpu, cuda, cuda:N or mps, available here; got {name!r} ({_short(error)})") from None
+    return device
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120]

@@ -1,0 +1,60 @@
+"""A partial map on the latent grid: its latents, how much of each cell is known, and putting known cells back (section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ldmseg.models.mask_autoencoder import MaskAutoencoder
+from ldmseg.panoptic import VOID, PanopticMap
+
+
+@dataclass(frozen=True)
+class KnownCells:
+    """`latents` (B, C, h, w) of the partial maps, and `validity` (B, 1, h, w), the share of known pixels under each cell, 0..1."""
+
+    latents: Tensor
+    validity: Tensor
+
+    def put_back(self, clean: Tensor) -> Tensor:
+        """The estimate (B, C, h, w) with the given latents in the cells that are known to the last pixel."""
+        return torch.where(self.validity == 1, self.latents, clean)
+
+    def to(self, dtype: torch.dtype) -> KnownCells:
+        return KnownCells(self.latents.to(dtype), self.validity.to(dtype))
+
+
+def known_cells(autoencoder: MaskAutoencoder, ids: Tensor) -> KnownCells:
+    """Encode partial maps; where an image has nothing known, its latents are zero.
+
+    Args:
+        ids: (B, H, W) integers in 0..N-1, VOID is unknown.
+    """
+    f = autoencoder.downscale
+    known = F.pad((ids != VOID).float()[:, None], (0, -ids.shape[2] % f, 0, -ids.shape[1] % f))
+    validity = F.avg_pool2d(known, f)  # (B, 1, h, w)
+    any_known = known.flatten(1).any(1).reshape(-1, 1, 1, 1)
+    return KnownCells(autoencoder.encode(ids) * any_known, validity)
+
+
+def shrink_partial(partial: PanopticMap, size: int) -> NDArray[np.int32]:
+    """(H, W) -> (size, size) ids by nearest neighbour, except that known pixels are not lost.
+
+    Where the nearest pixel is unknown and another one under the same target pixel is known, that one is taken; a segment that vanished
+    all the same gets one pixel at its place.
+    """
+    height, width = partial.shape
+    ids = np.array(partial.resize(size, size).ids)
+    ys, xs = np.nonzero(partial.ids != VOID)
+    rows, columns, values = ys * size // height, xs * size // width, partial.ids[ys, xs]
+    empty = ids[rows, columns] == VOID
+    ids[rows[empty], columns[empty]] = values[empty]
+    for lost in np.setdiff1d(values, ids):
+        where = np.flatnonzero(values == lost)[0]
+        ids[rows[where], columns[where]] = lost
+    return ids
