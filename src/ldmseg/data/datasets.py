@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ldmseg.data.scenes import CATEGORIES, VALIDATION_SEED, generate_ids, generate_scene
+from ldmseg.data.scenes import CATEGORIES, VALIDATION_SEED, Scene, generate_ids, generate_scene
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category
 from ldmseg.formats.coco_panoptic import CocoPanoptic, open_root
@@ -51,10 +52,10 @@ class SceneDataset:
         return self.count
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        return generate_scene(self.first_seed + index, self.size, segments=self.segments).image
+        return _drawn(self.first_seed + index, self.size, self.segments).image
 
     def map(self, index: int) -> PanopticMap:
-        return generate_scene(self.first_seed + index, self.size, segments=self.segments).map
+        return _drawn(self.first_seed + index, self.size, self.segments).map
 
     def ids(self, index: int) -> NDArray[np.int32]:
         """(H, W) ids alone, without drawing the photo."""
@@ -62,6 +63,12 @@ class SceneDataset:
 
     def name(self, index: int) -> str:
         return f"scene_{self.first_seed + index:08d}.png"
+
+
+@lru_cache(maxsize=2)
+def _drawn(seed: int, size: int, segments: tuple[int, int]) -> Scene:
+    """The photo and the map of a scene are asked for one after the other, and drawn once."""
+    return generate_scene(seed, size, segments=segments)
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,11 @@ def known_cells(autoencoder: MaskAutoencoder, ids: Tensor) -> KnownCells:
     f = autoencoder.downscale
     known = F.pad((ids != VOID).float()[:, None], (0, -ids.shape[2] % f, 0, -ids.shape[1] % f))
     validity = F.avg_pool2d(known, f)  # (B, 1, h, w)
-    any_known = known.flatten(1).any(1).reshape(-1, 1, 1, 1)
-    return KnownCells(autoencoder.encode(ids) * any_known, validity)
+    latents = torch.zeros(len(ids), autoencoder.config["latent_channels"], *validity.shape[-2:], device=ids.device, dtype=autoencoder.dtype)
+    rows = known.flatten(1).any(1).nonzero().flatten()
+    if len(rows):
+        latents[rows] = autoencoder.encode(ids[rows])
+    return KnownCells(latents, validity)
 
 
 def shrink_partial(partial: PanopticMap, size: int) -> NDArray[np.int32]:
