@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import Result, done, files_in, refused
+from PIL import Image
+from tiny import tiny_pipeline
+
+from ldmseg.formats.coco_panoptic import open_root
+from ldmseg.formats.label_png import write_label_png
+from ldmseg.panoptic import PanopticMap
+
+HEIGHT, WIDTH = 24, 40
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_pipeline(tmp_path_factory.mktemp("model"))
+
+
+def photo(path: Path) -> Path:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def partial_map(*ids: int) -> PanopticMap:
+    """A strip of 8 columns for each id, the rest unknown."""
+    full = np.zeros((HEIGHT, WIDTH), dtype=np.int32)
+    for number, segment_id in enumerate(ids):
+        full[4:20, 8 * number : 8 * number + 8] = segment_id
+    return PanopticMap(full)
+
+
+def label(path: Path, pmap: PanopticMap) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_label_png(path, pmap)
+    return path
+
+
+def inpaint(capsys: pytest.CaptureFixture[str], model: Path, *args: object) -> Result:
+    return done(capsys, "inpaint", "--model", model, "--device", "cpu", *args)
+
+
+@pytest.mark.parametrize(("method", "ids"), [("auto", (3, 7)), ("condition", (300, 2)), ("project", (1, 2**24 - 1))])
+def test_what_is_given_stays_and_the_rest_is_filled(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path, method: str, ids: tuple[int, ...]
+) -> None:
+    given = partial_map(*ids)
+    args = [photo(tmp_path / "a.png"), "--partial", label(tmp_path / "given.png", given), "-o", tmp_path / "out", "--method", method]
+    result = inpaint(capsys, model, *args, "--json").json()
+    assert files_in(tmp_path / "out") == {"a.png", "a_overlay.png", "panoptic.json"}
+    pmap = open_root(tmp_path / "out")[0].read_map()
+    assert np.array_equal(pmap.ids[given.ids > 0], given.ids[given.ids > 0])
+    assert (pmap.ids > 0).all()
+    assert result["images"][0]["segments"] == len(pmap)
+
+
+def test_a_folder_of_partial_maps(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    photos = [photo(tmp_path / f"{name}.png") for name in "ab"]
+    given = {name: partial_map(number) for number, name in enumerate("ab", start=5)}
+    for name, pmap in given.items():
+        label(tmp_path / "given" / f"{name}.png", pmap)
+    inpaint(capsys, model, *photos, "--partial", tmp_path / "given", "-o", tmp_path / "both", "--no-overlay")
+    for record in open_root(tmp_path / "both"):
+        known = given[Path(record.file_name).stem].ids
+        assert np.array_equal(record.read_map().ids[known > 0], known[known > 0])
+    inpaint(capsys, model, photos[1], "--partial", tmp_path / "given" / "b.png", "-o", tmp_path / "one")
+    assert (tmp_path / "both" / "b.png").read_bytes() == (tmp_path / "one" / "b.png").read_bytes()
+
+
+def test_nothing_given_and_everything_given(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    a = photo(tmp_path / "a.png")
+    inpaint(capsys, model, a, "--partial", label(tmp_path / "none.png", partial_map()), "-o", tmp_path / "none")
+    assert (open_root(tmp_path / "none")[0].read_map().ids > 0).all()
+    everything = PanopticMap(np.arange(1, 11).repeat(96).reshape(HEIGHT, WIDTH))
+    inpaint(capsys, model, a, "--partial", label(tmp_path / "all.png", everything), "-o", tmp_path / "all")
+    assert np.array_equal(open_root(tmp_path / "all")[0].read_map().ids, everything.ids)
+
+
+# ---------------------------------------------------------------------------------------------------------------- a user's mistakes
+def test_a_map_of_another_size(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    a = photo(tmp_path / "a.png")
+    turned = label(tmp_path / "turned.png", PanopticMap(partial_map(1).ids.T))
+    line = refused(capsys, "inpaint", a, "--partial", turned, "-o", tmp_path / "out")
+    assert "turned.png" in line and f"{WIDTH}x{HEIGHT}" in line and f"{HEIGHT}x{WIDTH}" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_that_are_missing_or_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    a, b = photo(tmp_path / "a.png"), photo(tmp_path / "b.png")
+    given = label(tmp_path / "given" / "a.png", partial_map(1))
+    (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
+    for photos, partial, named in [
+        ([a, b], given, "folder"),
+        ([a, b], given.parent, "b.png"),
+        ([a], tmp_path / "nowhere.png", "nowhere.png"),
+        ([a], tmp_path / "text.png", "text.png"),
+        ([a], label(tmp_path / "large.png", partial_map(2**24)), str(2**24)),
+    ]:
+        assert named in refused(capsys, "inpaint", *photos, "--partial", partial, "-o", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_partial_map_is_never_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    given = label(tmp_path / "given" / "a.png", partial_map(1))
+    before = given.read_bytes()
+    assert "--output" in refused(capsys, "inpaint", photo(tmp_path / "a.png"), "--partial", given, "-o", given.parent)
+    assert given.read_bytes() == before
+
+
+def test_more_segments_than_the_model_has_ids(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    many = label(tmp_path / "many.png", PanopticMap(np.arange(1, 41)[None].repeat(HEIGHT, axis=0)))
+    args = ["inpaint", photo(tmp_path / "a.png"), "--partial", many, "-o", tmp_path / "out", "--model", model, "--device", "cpu"]
+    assert "15" in refused(capsys, *args)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_partial_map_channels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tiny_pipeline(tmp_path / "model", partial=False)
+    a, given = photo(tmp_path / "a.png"), label(tmp_path / "given.png", partial_map(1))
+    args = [a, "--partial", given, "-o", tmp_path / "out"]
+    assert "method" in refused(capsys, "inpaint", *args, "--model", folder, "--device", "cpu", "--method", "condition")
+    inpaint(capsys, folder, *args)
+    assert (open_root(tmp_path / "out")[0].read_map().ids[partial_map(1).ids > 0] == 1).all()
