@@ -112,7 +112,9 @@ def test_failures_are_one_line(
     assert (result.code, result.out, result.err) == (code, "", err)
 
 
-@pytest.mark.parametrize("error", [OutOfMemoryError("CUDA out of memory. Tried to .."), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [OutOfMemoryError("Tried to .."), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
 def test_out_of_memory_says_what_to_do(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     _command_that_raises(monkeypatch, error)
     result = run(capsys, "fail")

@@ -75,7 +75,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:
         return _stop(f"ldmseg: error: {error}", FAILURE)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and type(error).__name__ != "OutOfMemoryError":
+        if not _is_out_of_memory(error):
             raise
         return _stop("ldmseg: error: out of memory; use a smaller --batch-size (optim.batch_size in training) or smaller photos", FAILURE)
 
@@ -91,9 +91,14 @@ def _run(args: list[str]) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's usage errors, whose module depends on its version
             raise
-        path = error.ctx.command_path if getattr(error, "ctx", None) is not None else "ldmseg"
+        path = getattr(getattr(error, "ctx", None), "command_path", "ldmseg")
         raise InputError(f"{error.format_message().rstrip('.')}; see '{path} --help'") from error
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's, a GPU's (`torch.OutOfMemoryError`), or that of torch's allocator on a CPU, which has no type of its own."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 
 def _stop(message: str, code: int) -> int:

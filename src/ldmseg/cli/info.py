@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ldmseg.cli import options
 from ldmseg.cli.console import print_json, print_table
 from ldmseg.errors import InputError
-
-if TYPE_CHECKING:
-    from ldmseg.pipeline import LDMSegPipeline
 
 PACKAGES = ("ldmseg", "torch", "diffusers", "accelerate", "transformers", "numpy", "pillow")
 
@@ -82,7 +79,7 @@ def _describe(model: str) -> dict[str, Any]:
     }
 
 
-def _components(pipe: LDMSegPipeline) -> dict[str, dict[str, Any]]:
+def _components(pipe: Any) -> dict[str, dict[str, Any]]:
     modules = {name: getattr(pipe, name) for name in ("mask_autoencoder", "image_encoder", "unet")}
     return {
         name: {"class": type(module).__name__, "parameters": sum(p.numel() for p in module.parameters()), "dtype": str(module.dtype)}

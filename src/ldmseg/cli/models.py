@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ldmseg.pipeline import LDMSegPipeline
+from typing import Any
 
 
-def load_pipeline(model: str, device: str) -> LDMSegPipeline:
-    """The pipeline of `--model` on `--device`, without a progress bar of its own.
+def load_pipeline(model: str, device: str) -> Any:
+    """The `LDMSegPipeline` of `--model` on `--device`, without a progress bar of its own; its attributes are beyond a type checker.
 
     Raises:
         InputError: no such device or model.

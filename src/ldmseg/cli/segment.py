@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ldmseg.panoptic import PanopticMap
-    from ldmseg.pipeline import LDMSegPipeline
     from ldmseg.postprocess import Thresholds
 
 Method = Literal["auto", "condition", "project"]
@@ -112,7 +111,7 @@ def _run(
         say(f"{len(written)} photo{'s' * (len(written) != 1)}, {segments} segments, written to {output}")
 
 
-def _thresholds(pipe: LDMSegPipeline, probability: float | None, min_area: int | None, overlap: float | None) -> Thresholds | None:
+def _thresholds(pipe: Any, probability: float | None, min_area: int | None, overlap: float | None) -> Thresholds | None:
     """The model's own where nothing else is asked for."""
     if probability is None and min_area is None and overlap is None:
         return None
