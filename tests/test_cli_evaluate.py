@@ -29,7 +29,7 @@ def test_prints_and_saves_the_figures(capsys: pytest.CaptureFixture[str], tmp_pa
 
     result = done(capsys, *args, "--limit", 1)
     assert "PQ" in result.out and "all" in result.out
-    assert str(report) in result.err and "s per image" in result.err
+    assert str(report) in result.err and "1 images" in result.err
 
 
 def test_the_batch_size_does_not_matter(capsys: pytest.CaptureFixture[str], model: Path) -> None:

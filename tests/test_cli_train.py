@@ -96,7 +96,7 @@ def test_json_tells_where_the_result_is(capsys: pytest.CaptureFixture[str], tmp_
 @pytest.mark.parametrize(
     ("args", "named"),
     [
-        (["--set", "optim.lrate=1"], "'lr'"),
+        (["--set", "optim.lrr=1"], "'lr'"),
         (["--set", "optim.lr=fast"], "optim.lr"),
         (["--set", "optim.lr"], "--set"),
         (["--set", "data.train=scenes"], "data"),

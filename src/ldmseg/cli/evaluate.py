@@ -66,9 +66,8 @@ def evaluate(
         from ldmseg.formats.atomic import write_json
 
         write_json(report, result.to_dict(), indent=2)
-        say(f"report written to {report}")
     if json:
         print_json(result.to_dict())
     else:
         print_quality(result.quality)
-        say(f"{result.seconds_per_image:.3f} s per image")
+        say(f"{result.images} images, {result.seconds_per_image:.3f} s each{f'; report written to {report}' if report else ''}")

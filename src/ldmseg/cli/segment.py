@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -48,7 +48,7 @@ def segment(
     from ldmseg.cli.models import load_pipeline
 
     pipe = load_pipeline(model, device)
-    thresholds = _thresholds(pipe, probability_threshold, min_area, overlap_threshold)
+    thresholds = _thresholds(pipe, probability=probability_threshold, min_area=min_area, overlap=overlap_threshold)
 
     def predict(batch: Sequence[Photo], pictures: list[Image.Image]) -> list[PanopticMap]:
         generators = [photo_generator(seed, photo.path) for photo in batch]
@@ -111,18 +111,12 @@ def _run(
         say(f"{len(written)} photo{'s' * (len(written) != 1)}, {segments} segments, written to {output}")
 
 
-def _thresholds(pipe: Any, probability: float | None, min_area: int | None, overlap: float | None) -> Thresholds | None:
-    """The model's own where nothing else is asked for."""
-    if probability is None and min_area is None and overlap is None:
-        return None
+def _thresholds(pipe: Any, **asked: float | None) -> Thresholds | None:
+    """The model's own, with what is asked for in its place."""
     from ldmseg.postprocess import Thresholds
 
-    own = Thresholds(*pipe.config["thresholds"])
-    return Thresholds(
-        own.probability if probability is None else probability,
-        int(own.min_area) if min_area is None else min_area,
-        own.overlap if overlap is None else overlap,
-    )
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    return replace(Thresholds(*pipe.config["thresholds"]), **given) if given else None
 
 
 def _check_partials(photos: Sequence[Photo], partial: Path, output: Path) -> dict[Path, Path]:
