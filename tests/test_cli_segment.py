@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,12 @@ def test_bad_photos_are_refused_before_anything_is_written(capsys: pytest.Captur
     for bad in ("nowhere.png", "empty", "text.jpg", "cut.png", "zero.png"):
         assert bad in refused(capsys, "segment", good, tmp_path / bad, "-o", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_a_file_name_that_is_no_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = photo(tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"\xff.png"))
+    assert "file names" in refused(capsys, "segment", path, "-o", tmp_path / "out")
 
 
 def test_outputs_never_replace_photos_or_each_other(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_flip_moves_the_cell() -> None:
 
 def test_too_many_segments(caplog: pytest.LogCaptureFixture) -> None:
     pmap = PanopticMap(np.arange(1, 21).reshape(4, 5).repeat(2, 0))
-    with pytest.raises(InputError, match="at most 15.*got 20"):
+    with pytest.raises(InputError, match=r"at most 15.*got 20"):
         assign_ids(pmap, 16, "spatial")
     with caplog.at_level(logging.WARNING):
         kept = limit_segments(pmap, 16)

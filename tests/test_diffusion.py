@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_ddim_keeps_the_noise_level(steps: int) -> None:
     clean, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     timesteps = schedule.trailing_timesteps(steps)
     x = schedule.noised(clean, noise, torch.tensor([timesteps[0]]))
-    for now, following in zip(timesteps, timesteps[1:], strict=False):
+    for now, following in pairwise(timesteps):
         x = schedule.advance(x, clean, now, following)
         assert torch.allclose(x, schedule.noised(clean, noise, torch.tensor([following])), atol=1e-4)
 
@@ -163,7 +164,9 @@ def test_loss_is_zero_for_a_perfect_network(prediction: str) -> None:
     t = torch.tensor([10, 500, 990])
     target = schedule.training_target(clean, noise, t)
     assert float(denoising_loss(lambda x, t, e, rows=None: target, schedule, clean, noise, t)) == 0
-    assert float(denoising_loss(lambda x, t, e, rows=None: target + 1, schedule, clean, noise, t, weight="none")) == pytest.approx(1, rel=1e-5)
+    assert float(denoising_loss(lambda x, t, e, rows=None: target + 1, schedule, clean, noise, t, weight="none")) == pytest.approx(
+        1, rel=1e-5
+    )
 
 
 def test_void_cells_take_no_part() -> None:
@@ -174,7 +177,9 @@ def test_void_cells_take_no_part() -> None:
     wrong_in_void = torch.zeros(1, 4, 4, 4)
     wrong_in_void[..., :2] = 5
     assert float(denoising_loss(lambda x, t, e, rows=None: wrong_in_void, schedule, clean, noise, t, cells=cells)) == 0
-    assert float(denoising_loss(lambda x, t, e, rows=None: wrong_in_void + 1, schedule, clean, noise, t, cells=cells, weight="none")) == pytest.approx(1)
+    assert float(
+        denoising_loss(lambda x, t, e, rows=None: wrong_in_void + 1, schedule, clean, noise, t, cells=cells, weight="none")
+    ) == pytest.approx(1)
 
 
 def test_self_conditioning_shows_the_first_estimate() -> None:

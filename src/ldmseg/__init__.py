@@ -28,7 +28,27 @@ _HOMES = {
     "load_dataset": "ldmseg.data.datasets",
     "sample": "ldmseg.diffusion.sampler",
 }
-__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605
+__all__ = [
+    "VOID",
+    "ConvImageEncoder",
+    "Denoiser",
+    "FrozenImageEncoder",
+    "ImageEncoder",
+    "LDMSegPipeline",
+    "MaskAutoencoder",
+    "NoiseSchedule",
+    "PanopticMap",
+    "PanopticQuality",
+    "Segment",
+    "Thresholds",
+    "__version__",
+    "build_denoiser",
+    "decode_ids",
+    "encode_ids",
+    "load_config",
+    "load_dataset",
+    "sample",
+]
 # diffusers looks for its base classes in the package that a saved pipeline names, to know how its components are loaded.
 _BASES = {"ModelMixin": "diffusers", "SchedulerMixin": "diffusers"}
 

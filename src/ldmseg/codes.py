@@ -135,9 +135,7 @@ def assign_given(
     centres, areas = _centres(dense, count)
     known = known_areas > 0
     # known segments first, each group by area: an offset larger than any area keeps the groups apart
-    return _nearest_free_cells(
-        np.where(known[:, None], known_centres, centres), np.where(known, known_areas + dense.size, areas), num_ids
-    )
+    return _nearest_free_cells(np.where(known[:, None], known_centres, centres), np.where(known, known_areas + dense.size, areas), num_ids)
 
 
 def limit_segments(pmap: PanopticMap, num_ids: int) -> PanopticMap:

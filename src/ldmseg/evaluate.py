@@ -78,9 +78,7 @@ def evaluate(
             maps = pipe(images, num_inference_steps=steps, sampler=sampler, thresholds=thresholds, generator=generators).maps
         else:
             given = [drop_blocks(t, drop_rate, block_size, np.random.default_rng([seed, i])) for t, i in zip(targets, indices, strict=True)]
-            maps = pipe.inpaint(
-                images, given, num_inference_steps=steps, sampler=sampler, thresholds=thresholds, generator=generators
-            ).maps
+            maps = pipe.inpaint(images, given, num_inference_steps=steps, sampler=sampler, thresholds=thresholds, generator=generators).maps
         seconds += time.monotonic() - started
         for prediction, target in zip(maps, targets, strict=True):
             quality.update(prediction, target)

@@ -24,9 +24,7 @@ def load_images(image: ImageInput | Sequence[ImageInput]) -> list[Tensor]:
     Raises:
         InputError: nothing was given, or something is no image: what is said, expected and got.
     """
-    if isinstance(image, Tensor) and image.ndim == 4:
-        image = list(image)
-    elif isinstance(image, np.ndarray) and image.ndim == 4:
+    if (isinstance(image, Tensor) and image.ndim == 4) or (isinstance(image, np.ndarray) and image.ndim == 4):
         image = list(image)
     items = list(image) if isinstance(image, (list, tuple)) else [image]
     if not items:
@@ -68,9 +66,9 @@ def _from_array(array: NDArray) -> Tensor:
             raise InputError(f"image: expected floats in 0..1, got {array.min():.4g}..{array.max():.4g}")
         scaled = array.astype(np.float32)
     elif array.dtype in (np.uint8, np.uint16):
-        scaled = array.astype(np.float32) / np.iinfo(array.dtype).max
+        scaled = array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
     elif array.dtype == bool:
         scaled = array.astype(np.float32)
     else:
         raise InputError(f"image: expected uint8, uint16, bool or floats in 0..1, got {array.dtype}")
-    return torch.from_numpy(np.ascontiguousarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)))).movedim(-1, 0)
+    return torch.from_numpy(np.array(np.broadcast_to(scaled, (*scaled.shape[:2], 3)))).movedim(-1, 0)

@@ -40,7 +40,7 @@ class PanopticMap:
         InputError: `ids` is not a non-empty 2-D integer array in range, or does not agree with `segments`.
     """
 
-    ids: NDArray[np.int32]
+    ids: NDArray[np.integer]
     segments: tuple[Segment, ...] = None  # type: ignore[assignment]  # None: derived from ids
 
     def __post_init__(self) -> None:

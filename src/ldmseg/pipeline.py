@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from os import PathLike
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
@@ -20,10 +20,10 @@ from ldmseg.errors import InputError
 from ldmseg.inputs import ImageInput, image_batch, load_images
 from ldmseg.models.denoiser import Condition, Denoiser
 from ldmseg.models.image_encoder import ImageEncoder
+from ldmseg.models.known_cells import KnownCells, known_cells, shrink_partial
 from ldmseg.models.loading import loading_errors, model_folder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.panoptic import VOID, PanopticMap, Segment
-from ldmseg.models.known_cells import KnownCells, known_cells, shrink_partial
 from ldmseg.postprocess import Thresholds, to_panoptic
 
 OutputType = Literal["panoptic", "np", "pt", "latent"]
@@ -65,7 +65,12 @@ class LDMSegPipeline(DiffusionPipeline):
         thresholds: default `Thresholds` of the post-processing, in its order.
     """
 
-    model_cpu_offload_seq = "image_encoder->unet->mask_autoencoder"
+    mask_autoencoder: MaskAutoencoder
+    image_encoder: ImageEncoder
+    unet: Denoiser
+    scheduler: NoiseSchedule
+
+    model_cpu_offload_seq = "image_encoder->unet->mask_autoencoder"  # type: ignore[assignment]
     _callback_tensor_inputs = ("latents", "estimate")
 
     def __init__(
@@ -97,7 +102,7 @@ class LDMSegPipeline(DiffusionPipeline):
         )
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path = "default", **kwargs: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str] = "default", **kwargs: Any) -> Self:
         """diffusers' own, where `default` is the bundled model.
 
         Raises:
@@ -107,7 +112,7 @@ class LDMSegPipeline(DiffusionPipeline):
         with loading_errors("--model", "a pipeline's folder or Hub id", str(pretrained_model_name_or_path)):
             return super().from_pretrained(folder, **kwargs)
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
         """diffusers' own; components are recorded as names of the package, not of the modules they happen to stand in."""
         parts = {name: getattr(part, "_orig_mod", part) for name, part in self.components.items()}  # _orig_mod: under torch.compile
         own = {name: ("ldmseg", type(part).__name__) for name, part in parts.items() if type(part).__module__.startswith("ldmseg.")}
@@ -128,7 +133,7 @@ class LDMSegPipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> LDMSegOutput | tuple[list[Any]]:
+    ) -> LDMSegOutput:
         """Segment photos (algorithm 2).
 
         Args:
@@ -149,11 +154,19 @@ class LDMSegPipeline(DiffusionPipeline):
         """
         images = load_images(image)
         sampled = self._sample(
-            images, None, "auto", num_inference_steps, generator, latents, sampler, callback_on_step_end, callback_on_step_end_tensor_inputs,
+            images,
+            None,
+            "auto",
+            num_inference_steps,
+            generator,
+            latents,
+            sampler,
+            callback_on_step_end,
+            callback_on_step_end_tensor_inputs,
             output_type,
         )
         maps = self._output(sampled, images, self._thresholds(thresholds), output_type)
-        return LDMSegOutput(maps=maps) if return_dict else (maps,)
+        return LDMSegOutput(maps=maps) if return_dict else (maps,)  # type: ignore[return-value]  # as diffusers has it
 
     @torch.no_grad()
     def inpaint(
@@ -171,7 +184,7 @@ class LDMSegPipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> LDMSegOutput | tuple[list[Any]]:
+    ) -> LDMSegOutput:
         """Complete partial maps (section 3.3): void pixels are filled in, given ones come back exactly, given ids survive.
 
         Args:
@@ -191,11 +204,19 @@ class LDMSegPipeline(DiffusionPipeline):
         if method == "auto":
             method = "condition" if self.unet.config["partial"] else "project"
         sampled = self._sample(
-            images, given, method, num_inference_steps, generator, latents, sampler, callback_on_step_end, callback_on_step_end_tensor_inputs,
+            images,
+            given,
+            method,
+            num_inference_steps,
+            generator,
+            latents,
+            sampler,
+            callback_on_step_end,
+            callback_on_step_end_tensor_inputs,
             output_type,
         )
         maps = self._output(sampled, images, self._thresholds(thresholds), output_type, partials, given)
-        return LDMSegOutput(maps=maps) if return_dict else (maps,)
+        return LDMSegOutput(maps=maps) if return_dict else (maps,)  # type: ignore[return-value]  # as diffusers has it
 
     # ------------------------------------------------------------------------------------------------------------------- steps
     def _sample(
@@ -354,5 +375,3 @@ def _paste(drawn: PanopticMap, partial: PanopticMap, given: _Given) -> PanopticM
 
 def _as_ids(pmap: PanopticMap, output_type: OutputType) -> Any:
     return pmap.ids if output_type == "np" else torch.from_numpy(pmap.ids.copy())
-
-

@@ -28,6 +28,7 @@ ProbabilityThreshold = Annotated[
     float | None,
     typer.Option(
         "--probability-threshold",
+        metavar="P",
         min=0,
         max=1,
         help="Pixels whose best id is less probable become void.",
@@ -38,13 +39,19 @@ ProbabilityThreshold = Annotated[
 MinArea = Annotated[
     int | None,
     typer.Option(
-        "--min-area", min=0, help="Segments with fewer pixels become void.", show_default="the model's", rich_help_panel=_THRESHOLDS
+        "--min-area",
+        metavar="PIXELS",
+        min=0,
+        help="Segments with fewer pixels become void.",
+        show_default="the model's",
+        rich_help_panel=_THRESHOLDS,
     ),
 ]
 OverlapThreshold = Annotated[
     float | None,
     typer.Option(
         "--overlap-threshold",
+        metavar="SHARE",
         min=0,
         max=1,
         help="Segments that lost a larger share of their own pixels to others become void.",

@@ -55,19 +55,22 @@ class Written:
     seconds: float
 
 
-def check_photos(images: Sequence[Path], output: Path, overlay: bool) -> list[Photo]:
+def check_photos(images: Sequence[Path], output: Path, overlay: bool, progress: Progress) -> list[Photo]:
     """Read every photo once, so that the first bad one ends the run before anything is computed or written.
 
     Raises:
-        InputError: a photo cannot be read, two outputs would have the same name, or an output would replace a photo.
+        InputError: a photo cannot be read or its name is no text, two outputs would have the same name, or an output would replace a photo.
     """
     from ldmseg.formats.image import list_images, read_image
 
     paths = list_images(images)
     check_output_folder(output)
     _check_names(paths, output, overlay)
+    sizes: list[tuple[int, int]] = []
     with _threads() as pool:
-        sizes = list(pool.map(lambda path: read_image(path).size, paths))
+        for size in pool.map(lambda path: read_image(path).size, paths):
+            sizes.append(size)
+            progress.update(len(sizes), len(paths))
     ids = _image_ids(paths)
     return [Photo(path, image_id, (height, width)) for path, image_id, (width, height) in zip(paths, ids, sizes, strict=True)]
 
@@ -75,6 +78,8 @@ def check_photos(images: Sequence[Path], output: Path, overlay: bool) -> list[Ph
 def _check_names(paths: Sequence[Path], output: Path, overlay: bool) -> None:
     photos, writers = {path.resolve() for path in paths}, dict[str, Path]()
     for path in paths:
+        if not _is_text(path.name):
+            raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {path.name!r}")
         for name in output_names(path, overlay):
             if (output / name).resolve() in photos:
                 raise InputError(f"--output: expected a folder where no photo would be replaced, got '{output}', which holds '{name}'")
@@ -83,13 +88,18 @@ def _check_names(paths: Sequence[Path], output: Path, overlay: bool) -> None:
                 raise InputError(f"images: '{other}' and '{path}' would both write '{name}'; rename one, or use --no-overlay")
 
 
+def _is_text(name: str) -> bool:
+    """Bytes that are none are kept in paths as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def output_names(path: Path, overlay: bool = True) -> list[str]:
     """The names of the pictures that are written for a photo."""
     return [f"{path.stem}.png", *([f"{path.stem}{OVERLAY}.png"] if overlay else [])]
 
 
 def _image_ids(paths: Sequence[Path]) -> list[int]:
-    numbers = [int(path.stem) for path in paths if path.stem.isascii() and path.stem.isdigit()]
+    numbers = [int(path.stem) for path in paths if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 16]  # JSON's doubles
     distinct = len(set(numbers)) == len(paths)
     return numbers if distinct else list(range(1, len(paths) + 1))
 

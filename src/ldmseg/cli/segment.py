@@ -43,7 +43,8 @@ def segment(
 
     Writes <stem>.png (COCO panoptic ids) and <stem>_overlay.png for each photo, and one panoptic.json.
     """
-    photos = check_photos(images, output, not no_overlay)
+    with Progress("checking photos", enabled=not json) as progress:
+        photos = check_photos(images, output, not no_overlay, progress)
 
     from ldmseg.cli.models import load_pipeline
 
@@ -83,7 +84,8 @@ def inpaint(
 
     Writes the same files as `segment`.
     """
-    photos = check_photos(images, output, not no_overlay)
+    with Progress("checking photos", enabled=not json) as progress:
+        photos = check_photos(images, output, not no_overlay, progress)
     partials = _check_partials(photos, partial, output)
 
     from ldmseg.cli.models import load_pipeline

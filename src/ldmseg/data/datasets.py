@@ -20,7 +20,8 @@ from ldmseg.panoptic import PanopticMap
 class PanopticDataset(Protocol):
     """Photo, map and name of each image, read separately: stage 1 needs no photos."""
 
-    categories: tuple[Category, ...]
+    @property
+    def categories(self) -> tuple[Category, ...]: ...
 
     def __len__(self) -> int: ...
 

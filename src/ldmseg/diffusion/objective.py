@@ -25,7 +25,7 @@ def loss_weight(schedule: NoiseSchedule, timestep: Tensor, kind: LossWeight, snr
     `clamped-snr` is min(SNR, clamp) / SNR; `linear` grows with t; `decay` grows over the least noisy 25 % and is 1 above (the paper);
     `fixed` is 0.1 there and the SNR above. The last two names and the first are the release's.
     """
-    total = schedule.config.num_train_timesteps
+    total = schedule.config["num_train_timesteps"]
     if kind == "none":
         return torch.ones(timestep.shape, device=timestep.device)
     if kind == "clamped-snr":
@@ -42,7 +42,7 @@ def loss_weight(schedule: NoiseSchedule, timestep: Tensor, kind: LossWeight, snr
 
 def draw_timesteps(uniform: Tensor, schedule: NoiseSchedule, bias: float = 1.0) -> Tensor:
     """(B,) uniform numbers in [0, 1) -> (B,) timesteps T u**(1/bias); a bias above 1 sees more of the noisy ones."""
-    total = schedule.config.num_train_timesteps
+    total = schedule.config["num_train_timesteps"]
     return (uniform.double().pow(1 / bias) * total).long().clamp(max=total - 1)
 
 

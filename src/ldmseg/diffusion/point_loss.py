@@ -89,7 +89,7 @@ def _candidates(num_points: int, oversample: float, importance: float) -> int:
 
 
 @torch.no_grad()
-def uncertain_points(logits: Tensor, random: Tensor, num_points: int, uncertainty, oversample: float, importance: float) -> Tensor:  # noqa: ANN001
+def uncertain_points(logits: Tensor, random: Tensor, num_points: int, uncertainty, oversample: float, importance: float) -> Tensor:
     """PointRend's choice of points.
 
     Args:

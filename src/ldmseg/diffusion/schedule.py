@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from diffusers.configuration_utils import register_to_config
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from ldmseg.errors import InputError
@@ -52,7 +52,7 @@ class NoiseSchedule(DDIMScheduler):
         Raises:
             InputError: n is not in 1..T.
         """
-        total = self.config.num_train_timesteps
+        total = self.config["num_train_timesteps"]
         if not 1 <= steps <= total:
             raise InputError(f"num_inference_steps: expected 1..{total}, got {steps}")
         return (np.round(np.arange(steps, 0, -1) * total / steps).astype(int) - 1).tolist()
@@ -81,7 +81,7 @@ class NoiseSchedule(DDIMScheduler):
 
     def training_target(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """What the network should return for x_t, by `prediction_type`."""
-        kind = self.config.prediction_type
+        kind = self.config["prediction_type"]
         if kind == "epsilon":
             return noise
         if kind == "sample":
@@ -91,7 +91,7 @@ class NoiseSchedule(DDIMScheduler):
 
     def clean_estimate(self, x_t: Tensor, output: Tensor, timestep: Tensor | int) -> Tensor:
         """The network's output at x_t -> its estimate of x_0 (equation 12 of DDIM)."""
-        kind = self.config.prediction_type
+        kind = self.config["prediction_type"]
         if kind == "sample":
             return output
         alpha = self.alpha_bar(timestep).to(x_t)

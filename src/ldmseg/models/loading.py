@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -15,7 +16,7 @@ from ldmseg.models.mask_autoencoder import MaskAutoencoder
 BUNDLED = "default"
 
 
-def model_folder(source: str | Path) -> str:
+def model_folder(source: str | PathLike[str]) -> str:
     """`default` -> the bundled pipeline's folder; anything else is returned as it is.
 
     Raises:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +24,10 @@ class Moments:
     mean: Tensor
     log_variance: Tensor
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """(B, C, h, w) drawn from the Gaussian."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
-        return self.mean + noise * (0.5 * self.log_variance).exp()
+    def sample(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """(B, C, h, w) drawn from the Gaussian, each image by its own generator."""
+        noise = torch.stack([torch.randn(self.mean.shape[1:], generator=g, device=g.device) for g in generators])
+        return self.mean + noise.to(self.mean) * (0.5 * self.log_variance).exp()
 
     def kl(self) -> Tensor:
         """Mean divergence from a standard Gaussian, in nats per latent number (the optional term of figure 8)."""
@@ -71,7 +74,7 @@ class MaskAutoencoder(ModelMixin, ConfigMixin):
     @property
     def downscale(self) -> int:
         """f: pixels of a latent cell's side."""
-        return 2 ** (len(self.config.encoder_widths) - 1)
+        return 2 ** (len(self.config["encoder_widths"]) - 1)
 
     def moments(self, codes: Tensor) -> Moments:
         """(B, code channels, H, W) with H, W multiples of f -> mean and log-variance (B, C, H/f, W/f)."""
@@ -91,8 +94,8 @@ class MaskAutoencoder(ModelMixin, ConfigMixin):
             raise InputError(f"ids: expected (B, H, W), got {tuple(ids.shape)}")
         f = self.downscale
         ids = F.pad(ids, (0, -ids.shape[2] % f, 0, -ids.shape[1] % f))
-        codes = encode_ids(ids, self.config.num_ids, self.config.code).to(self.dtype)  # (B, bits, H, W)
-        return self.moments(codes).mean * self.config.scaling_factor  # (B, C, h, w)
+        codes = encode_ids(ids, self.config["num_ids"], self.config["code"]).to(self.dtype)  # (B, bits, H, W)
+        return self.moments(codes).mean * self.config["scaling_factor"]  # (B, C, h, w)
 
     def coarse_logits(self, latents: Tensor) -> Tensor:
         """(B, C, h, w) unscaled latents -> (B, N, h f/2, w f/2), the decoder's own resolution; what the losses look at."""
@@ -100,9 +103,9 @@ class MaskAutoencoder(ModelMixin, ConfigMixin):
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, C, h, w) scaled latents -> (B, N, h f, w f) logits, bilinear from half the resolution."""
-        if latents.ndim != 4 or latents.shape[1] != self.config.latent_channels:
-            raise InputError(f"latents: expected (B, {self.config.latent_channels}, h, w), got {tuple(latents.shape)}")
-        logits = self.coarse_logits(latents / self.config.scaling_factor)  # (B, N, H/2, W/2)
+        if latents.ndim != 4 or latents.shape[1] != self.config["latent_channels"]:
+            raise InputError(f"latents: expected (B, {self.config['latent_channels']}, h, w), got {tuple(latents.shape)}")
+        logits = self.coarse_logits(latents / self.config["scaling_factor"])  # (B, N, H/2, W/2)
         return F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)  # (B, N, H, W)
 
 
@@ -118,7 +121,7 @@ def _keep_variance(layers: nn.Sequential) -> None:
     rectified = False
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            mode = "fan_in" if isinstance(layer, nn.Conv2d) else "fan_out"  # a transposed 2 x 2 convolution sums over its inputs only
+            mode: Literal["fan_in", "fan_out"] = "fan_in" if isinstance(layer, nn.Conv2d) else "fan_out"  # a transposed 2 x 2 convolution sums over its inputs only
             nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu" if rectified else "linear")
             if isinstance(layer, nn.ConvTranspose2d):
                 with torch.no_grad():
@@ -129,7 +132,7 @@ def _keep_variance(layers: nn.Sequential) -> None:
 
 def _encoder(channels: int, widths: list[int], depth: int, out: int, groups: int) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1), nn.SiLU()]
-    for wide, wider in zip(widths, widths[1:], strict=False):
+    for wide, wider in pairwise(widths):
         layers += [nn.Conv2d(wide, wide, 3, padding=1) for _ in range(depth)]
         layers += [nn.Conv2d(wide, wider, 3, stride=2, padding=1), nn.SiLU()]
     last = widths[-1]

@@ -22,7 +22,7 @@ from ldmseg.metrics.panoptic_quality import PanopticQuality
 from ldmseg.models.loading import load_mask_autoencoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.panoptic import PanopticMap, nearest_indices
-from ldmseg.training.stage import Stage, sample_generators, sample_rng, shuffled_index
+from ldmseg.training.stage import Stage, fresh_weights, sample_generators, sample_rng, shuffled_index
 from ldmseg.visualize import color_map, contact_sheet
 
 
@@ -40,9 +40,8 @@ class AutoencoderStage(Stage):
     def __init__(self, config: AutoencoderRunConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = (
-            load_mask_autoencoder(config.init) if config.init else MaskAutoencoder(**config.model.model_dump())
-        )
+        with fresh_weights(config.seed):
+            self.model = load_mask_autoencoder(config.init) if config.init else MaskAutoencoder(**config.model.model_dump())
         if config.train_part == "decoder":
             self.model.encoder.requires_grad_(False)
         data = config.data
@@ -50,13 +49,12 @@ class AutoencoderStage(Stage):
         self.val_data = load_dataset(data.val, size=data.size, segments=data.scene_segments)
 
     def load_sample(self, number: int) -> tuple[int, NDArray[np.int64]]:
-        config, num_ids = self.config, self.model.config.num_ids
+        config, num_ids = self.config, self.model.config["num_ids"]
         rng = sample_rng(config.seed, number)
         ids = _square_ids(self.train_data, shuffled_index(config.seed, number, len(self.train_data)), config.data.size)
         if config.data.flip and rng.random() < 0.5:
             ids = ids[:, ::-1]
-        ids = augment_mask(ids, config.augment, rng)
-        pmap = PanopticMap(ids)
+        pmap = PanopticMap(augment_mask(ids, config.augment, rng))
         pmap = pmap.largest(num_ids - 1) if len(pmap) >= num_ids else pmap
         assigned = assign_dense(pmap.dense, len(pmap), num_ids, "random", rng)
         return number, np.append(assigned, 0)[pmap.dense]
@@ -67,10 +65,10 @@ class AutoencoderStage(Stage):
     def forward(self, batch: MaskBatch) -> dict[str, Tensor]:
         loss, model = self.config.loss, self.model
         generators = sample_generators(self.config.seed, batch.numbers)
-        moments = model.moments(encode_ids(batch.ids, model.config.num_ids, model.config.code))  # (B, C, h, w)
+        moments = model.moments(encode_ids(batch.ids, model.config["num_ids"], model.config["code"]))  # (B, C, h, w)
         latents = moments.mean
         if loss.kl:
-            latents = torch.cat([m.sample(g) for m, g in zip(_each(moments), generators, strict=True)])
+            latents = moments.sample(generators)
         if loss.latent_noise:
             noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents)
             deviation = latents.detach().flatten(1).std(1).reshape(-1, 1, 1, 1)  # of each image, so that its batch does not matter
@@ -101,7 +99,7 @@ class AutoencoderStage(Stage):
     @torch.no_grad()
     def export(self, folder: Path) -> None:
         if self.config.latent_std is not None and self.config.train_part == "all":
-            scale = self.config.latent_std / self._latent_deviation() * self.model.config.scaling_factor
+            scale = self.config.latent_std / self._latent_deviation() * self.model.config["scaling_factor"]
             self.model.register_to_config(scaling_factor=round(scale, 5))
         self.model.save_pretrained(folder / "mask_autoencoder")
 
@@ -111,7 +109,7 @@ class AutoencoderStage(Stage):
         coded = []
         for index, ids in enumerate(maps):
             pmap = PanopticMap(ids)
-            assigned = assign_dense(pmap.dense, len(pmap), self.model.config.num_ids, "random", sample_rng(self.config.seed, index))
+            assigned = assign_dense(pmap.dense, len(pmap), self.model.config["num_ids"], "random", sample_rng(self.config.seed, index))
             coded.append(np.append(assigned, 0)[pmap.dense])
         device = next(self.model.parameters()).device
         latents = [self.model.encode(torch.from_numpy(ids)[None].to(device)) for ids in coded]
@@ -121,8 +119,3 @@ class AutoencoderStage(Stage):
 def _square_ids(data: PanopticDataset, index: int, size: int) -> NDArray[np.int32]:
     ids = data.ids(index) if isinstance(data, SceneDataset) else data.map(index).ids
     return ids[nearest_indices(ids.shape[0], size)[:, None], nearest_indices(ids.shape[1], size)[None, :]]
-
-
-def _each(moments):  # noqa: ANN001, ANN202
-    for mean, log_variance in zip(moments.mean.split(1), moments.log_variance.split(1), strict=True):
-        yield type(moments)(mean, log_variance)

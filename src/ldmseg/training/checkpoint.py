@@ -80,7 +80,16 @@ def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
     """
     try:
         accelerator.load_state(str(folder))
-    except (SafetensorError, RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError, torch.serialization.pickle.PickleError) as error:
+    except (
+        SafetensorError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        pickle.UnpicklingError,
+        ValueError,
+        KeyError,
+        torch.serialization.pickle.PickleError,
+    ) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"checkpoint: {str(folder)!r} is damaged or of another model ({reason}); remove it to go on from the one before"

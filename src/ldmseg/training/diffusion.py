@@ -30,7 +30,7 @@ from ldmseg.models.loading import load_mask_autoencoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.panoptic import VOID
 from ldmseg.pipeline import LDMSegPipeline
-from ldmseg.training.stage import Stage, sample_generators, sample_rng, shuffled_index
+from ldmseg.training.stage import Stage, fresh_weights, sample_generators, sample_rng, shuffled_index
 from ldmseg.visualize import contact_sheet, overlay
 
 
@@ -46,7 +46,7 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class DiffusionBatch:
-    """`images` (B, 3, S, S) uint8; `ids` and `known` (B, S, S) int64 in the model's ids, 0 void or unknown; `items` name them for the cache."""
+    """`images` (B, 3, S, S) uint8; `ids` and `known` (B, S, S) int64, the model's ids, 0 void or unknown; `items`: keys of the cache."""
 
     images: Tensor
     ids: Tensor
@@ -193,20 +193,20 @@ def _networks(config: DiffusionRunConfig) -> tuple[MaskAutoencoder, ImageEncoder
         return start.mask_autoencoder, start.image_encoder, start.unet
     autoencoder = load_mask_autoencoder(config.autoencoder)
     encoder = config.image_encoder
-    torch.manual_seed(config.seed)  # fresh weights are a function of the seed
     image_encoder: ImageEncoder
-    if encoder.source is not None:
-        image_encoder = load_image_encoder(encoder.source)
-    else:
-        image_encoder = ConvImageEncoder(encoder.latent_channels, encoder.widths, autoencoder.downscale)
-    denoiser = build_denoiser(
-        config.denoiser.source,
-        mask_channels=autoencoder.config["latent_channels"],
-        image_channels=image_encoder.latent_channels,
-        self_condition=config.denoiser.self_condition,
-        partial=config.denoiser.partial,
-        freeze_time=config.denoiser.freeze_time,
-    )
+    with fresh_weights(config.seed):
+        if encoder.source is not None:
+            image_encoder = load_image_encoder(encoder.source)
+        else:
+            image_encoder = ConvImageEncoder(encoder.latent_channels, encoder.widths, autoencoder.downscale)
+        denoiser = build_denoiser(
+            config.denoiser.source,
+            mask_channels=autoencoder.config["latent_channels"],
+            image_channels=image_encoder.latent_channels,
+            self_condition=config.denoiser.self_condition,
+            partial=config.denoiser.partial,
+            freeze_time=config.denoiser.freeze_time,
+        )
     return autoencoder, image_encoder, denoiser
 
 

@@ -70,7 +70,9 @@ def train(stage: Stage, config: RunConfig, run: Path, on_step: Callable[[int, di
     """
     optim = config.optim
     accelerator = Accelerator(
-        mixed_precision=resolve_precision(optim.precision), gradient_accumulation_steps=optim.accumulate, step_scheduler_with_optimizer=False
+        mixed_precision=resolve_precision(optim.precision),
+        gradient_accumulation_steps=optim.accumulate,
+        step_scheduler_with_optimizer=False,
     )
     if accelerator.is_main_process:
         start_run(run, config)

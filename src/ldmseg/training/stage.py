@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ class Stage(nn.Module, ABC):
     @abstractmethod
     def export(self, folder: Path) -> None:
         """Write what the run was for, ready to be loaded."""
+
+
+@contextmanager
+def fresh_weights(seed: int) -> Iterator[None]:
+    """New layers get weights that are a function of the seed; the process's own randomness is left as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 def sample_rng(seed: int, number: int) -> np.random.Generator:

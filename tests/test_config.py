@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig, load_config, preset_names
+from ldmseg.errors import InputError
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_valid(name: str) -> None:
+    config = load_config(name)
+    kind = AutoencoderRunConfig if name.endswith("autoencoder") or "decoder" in name else DiffusionRunConfig
+    assert isinstance(config, kind)
+
+
+def test_overrides_and_inheritance(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("extends: scenes-autoencoder\noptim: {steps: 5}\n")
+    config = load_config(file, ["optim.lr=1e-5", "model.encoder_widths=[32, 64, 128]", "augment.crop=null"])
+    parent = load_config("scenes-autoencoder")
+    assert config.optim.steps == 5
+    assert config.optim.lr == 1e-5
+    assert config.model.encoder_widths == (32, 64, 128)
+    assert config.augment.crop is None
+    assert config.optim.batch_size == parent.optim.batch_size
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optim.lrr=1"], "config: 'optim.lrr' is no known key; did you mean 'lr'"),
+        (["banana=1"], "config: 'banana' is no known key; expected one of"),
+        (["optim.steps=0"], "config: optim.steps: .*greater than or equal to 1, got 0"),
+        (["optim.steps=many"], "config: optim.steps: .*got 'many'"),
+        (["optim.steps"], "--set: expected KEY=VALUE"),
+        (["optim.steps.deep=1"], "goes through 'steps'"),
+        (["stage=three"], "config: .*stage"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_config("scenes-autoencoder", overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected a file or one of .*scenes-autoencoder"):
+        load_config("nowhere")
+    for text, message in (("a: [", "expected YAML"), ("just text", "expected keys and values"), ("extends: loop.yaml", "--config")):
+        (tmp_path / "broken.yaml").write_text(text)
+        with pytest.raises(InputError, match=message):
+            load_config(tmp_path / "broken.yaml")
+    circle = tmp_path / "circle.yaml"
+    circle.write_text(f"extends: {circle}")
+    with pytest.raises(InputError, match="no circle"):
+        load_config(circle)

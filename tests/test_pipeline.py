@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiny import IMAGE_SIZE, NUM_IDS, build_tiny, tiny_pipeline
+
+from ldmseg import VOID, LDMSegPipeline, PanopticMap, Segment, Thresholds
+from ldmseg.errors import InputError
+
+PIPE = build_tiny()
+PIPE.set_progress_bar_config(disable=True)
+PLAIN = build_tiny(partial=False)
+PLAIN.set_progress_bar_config(disable=True)
+SPATIAL = build_tiny()
+SPATIAL.register_to_config(id_policy="spatial")
+SPATIAL.set_progress_bar_config(disable=True)
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (1, 1), (37, 61), (300, 3), (64, 200)])
+def test_any_size_comes_back_at_its_own(height: int, width: int) -> None:
+    pmap = PIPE(photo(height, width), generator=seeded()).maps[0]
+    assert pmap.shape == (height, width)
+    assert ((pmap.ids > 0) & (pmap.ids < NUM_IDS)).all()
+    assert all(0 < s.score <= 1 for s in pmap.segments if s.score is not None)
+
+
+def test_every_kind_of_image_is_the_same_image() -> None:
+    array = photo(40, 32)
+    latents = torch.randn(1, 4, 4, 4, generator=seeded())
+    kinds = [array, Image.fromarray(array), torch.from_numpy(array).movedim(-1, 0), array.astype(np.float32) / 255, [array], array[None]]
+    results = [PIPE(kind, latents=latents).maps[0] for kind in kinds]
+    assert all(np.array_equal(result.ids, results[0].ids) for result in results)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16", "CMYK"])
+def test_any_mode(mode: str) -> None:
+    image = Image.fromarray(photo(20, 30)).convert("L") if mode == "I;16" else Image.fromarray(photo(20, 30))
+    image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
+    assert PIPE(image, generator=seeded()).maps[0].shape == (20, 30)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_an_image_does_not_depend_on_its_batch(sampler: str) -> None:
+    images = [photo(32, 32, 1), photo(20, 50, 2), photo(64, 33, 3)]
+    together = PIPE(images, generator=[seeded(i) for i in range(3)], sampler=sampler, output_type="latent").maps
+    for index, image in enumerate(images):
+        alone = PIPE(image, generator=seeded(index), sampler=sampler, output_type="latent").maps[0]
+        assert torch.allclose(alone, together[index], atol=1e-5)
+
+
+def test_seeds_count() -> None:
+    image = photo(32, 32)
+    first, again, other = (PIPE(image, generator=seeded(s), output_type="latent").maps[0] for s in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    one, two = PIPE([image, image], generator=seeded(0), output_type="latent").maps
+    assert not torch.equal(one, two)  # one generator hands out a seed per image
+
+
+def test_output_types_and_tuple() -> None:
+    image, latents = photo(24, 40), torch.randn(1, 4, 4, 4, generator=seeded())
+    pmap = PIPE(image, latents=latents).maps[0]
+    assert np.array_equal(PIPE(image, latents=latents, output_type="np").maps[0], pmap.ids)
+    assert np.array_equal(PIPE(image, latents=latents, output_type="pt").maps[0].numpy(), pmap.ids)
+    assert PIPE(image, latents=latents, output_type="latent").maps[0].shape == (4, 4, 4)
+    assert PIPE(image, latents=latents, return_dict=False)[0][0] == pmap
+
+
+def test_callback_sees_and_changes_each_step() -> None:
+    seen = []
+
+    def stop(pipe: LDMSegPipeline, step: int, timestep: int, tensors: dict) -> dict:
+        seen.append((step, timestep, set(tensors)))
+        return {"latents": torch.zeros_like(tensors["latents"])}
+
+    out = PIPE(
+        photo(32, 32),
+        num_inference_steps=3,
+        generator=seeded(),
+        output_type="latent",
+        callback_on_step_end=stop,
+        callback_on_step_end_tensor_inputs=["latents", "estimate"],
+    )
+    assert [(s, t) for s, t, _ in seen] == [(0, 999), (1, 666), (2, 332)]
+    assert seen[0][2] == {"latents", "estimate"}
+    assert (out.maps[0] == 0).all()
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    latents = torch.randn(1, 4, 4, 4, generator=seeded())
+    tiny_pipeline(tmp_path)
+    again = LDMSegPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert again(photo(32, 32), latents=latents).maps[0] == PIPE(photo(32, 32), latents=latents).maps[0]
+    assert again.config["image_size"] == IMAGE_SIZE
+    again.save_pretrained(tmp_path / "copy")
+    assert LDMSegPipeline.from_pretrained(tmp_path / "copy").config["thresholds"] == PIPE.config["thresholds"]
+
+
+@pytest.mark.parametrize("victim", ["model_index.json", "unet/diffusion_pytorch_model.safetensors", "mask_autoencoder/config.json"])
+def test_damaged_folders_are_one_line(tmp_path: Path, victim: str) -> None:
+    file = tiny_pipeline(tmp_path) / victim
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(InputError, match="--model: expected") as caught:
+        LDMSegPipeline.from_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.integers(1, 50),
+    st.integers(1, 50),
+    st.integers(0, 14),
+    st.floats(0, 1),
+    st.sampled_from(["condition", "project"]),
+    st.sampled_from([PIPE, SPATIAL]),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_known_pixels_and_given_ids_survive(
+    height: int, width: int, count: int, unknown: float, method: str, pipe: LDMSegPipeline, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    names = rng.choice([5, 17, 900, 70_000, 2**31 - 1, *range(100, 110)], count, replace=False) if count else np.zeros(1, dtype=int)
+    ids = np.where(rng.random((height, width)) < unknown, VOID, rng.choice(names, (height, width)))
+    partial = PanopticMap(ids)
+    done = pipe.inpaint(photo(height, width, 1), partial, method=method, num_inference_steps=1, generator=seeded(seed)).maps[0]
+    known = partial.ids != VOID
+    assert np.array_equal(done.ids[known], partial.ids[known])
+    assert (done.ids > 0).all()
+    assert {s.id for s in partial.segments} <= {s.id for s in done.segments}
+
+
+def test_given_attributes_survive_and_new_segments_get_new_ids() -> None:
+    ids = np.zeros((32, 32), dtype=int)
+    ids[:16, :16] = 7
+    partial = PanopticMap(ids, (Segment(7, category_id=3, isthing=True),))
+    done = PIPE.inpaint(photo(32, 32), partial, generator=seeded()).maps[0]
+    assert done[7] == Segment(7, category_id=3, isthing=True)
+    assert len(done) > 1
+
+
+def test_the_partial_map_is_seen() -> None:
+    """Both methods answer to what was given: another partial map gives other latents, with the same noise."""
+    ids = np.zeros((32, 32), dtype=int)
+    ids[:, :16] = 1
+    for method in ("condition", "project"):
+        first, second = (
+            PIPE.inpaint(photo(32, 32), PanopticMap(i), method=method, generator=seeded(), output_type="latent").maps[0]
+            for i in (ids, ids[:, ::-1])
+        )
+        assert not torch.allclose(first, second, atol=1e-3)
+
+
+def test_projection_ends_with_the_given_latents() -> None:
+    ids = np.zeros((32, 32), dtype=int)
+    ids[:, :16] = 1
+    done = PLAIN.inpaint(photo(32, 32), PanopticMap(ids), generator=seeded(), output_type="latent").maps[0]
+    given_ids = torch.from_numpy(np.where(ids == 1, _first_random_code(), 0))[None]
+    expected = PLAIN.mask_autoencoder.encode(given_ids)[0]
+    assert torch.allclose(done[..., :2], expected[..., :2], atol=1e-5)
+
+
+def _first_random_code() -> int:
+    return int(np.random.default_rng(0).permutation(NUM_IDS - 1)[0] + 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: p(photo(8, 8), num_inference_steps=0), r"num_inference_steps: expected 1\.\.1000, got 0"),
+        (lambda p: p(photo(8, 8), output_type="jpeg"), "output_type: expected one of"),
+        (lambda p: p([]), "image: expected at least one"),
+        (lambda p: p(3), "image: expected a PIL image, an array, a tensor or a path, got int"),
+        (lambda p: p(np.zeros((4, 4, 7), np.uint8)), "image: expected an array"),
+        (lambda p: p(np.full((4, 4, 3), 7.0)), r"image: expected floats in 0\.\.1"),
+        (lambda p: p(np.zeros((4, 4, 3), np.int64)), "image: expected uint8, uint16, bool or floats"),
+        (lambda p: p(torch.zeros(4, 4)), "image: expected a tensor"),
+        (lambda p: p([photo(8, 8)] * 2, generator=[seeded()]), r"generator: expected one, or one per image \(2\), got 1"),
+        (lambda p: p(photo(8, 8), latents=torch.zeros(1, 4, 3, 3)), "latents: expected shape"),
+        (lambda p: p(photo(8, 8), sampler="euler"), "sampler: expected one of"),
+        (lambda p: p(photo(8, 8), callback_on_step_end_tensor_inputs=["noise"]), "callback_on_step_end_tensor_inputs: expected some of"),
+        (
+            lambda p: p.inpaint(photo(8, 8), PanopticMap(np.ones((8, 9), int))),
+            r"partial: expected the size of image 0, \(8, 8\), got \(8, 9\)",
+        ),
+        (lambda p: p.inpaint([photo(8, 8)] * 2, [PanopticMap(np.ones((8, 8), int))]), "partial: expected one map per image"),
+        (lambda p: p.inpaint(photo(8, 8), np.ones((8, 8))), "partial: expected"),
+        (lambda p: p.inpaint(photo(8, 8), PanopticMap(np.ones((8, 8), int)), method="magic"), "method: expected one of"),
+        (lambda p: p.inpaint(photo(4, 4), PanopticMap(np.arange(1, 17).reshape(4, 4))), "partial: expected at most 15 segments"),
+    ],
+)
+def test_bad_input_is_named_before_anything_is_computed(call, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call(PIPE)
+
+
+def test_condition_needs_the_channels() -> None:
+    with pytest.raises(InputError, match="method: expected project"):
+        PLAIN.inpaint(photo(8, 8), PanopticMap(np.ones((8, 8), int)), method="condition")
+
+
+def test_thresholds_leave_void() -> None:
+    everything = PIPE(photo(32, 32), generator=seeded(), thresholds=Thresholds(min_area=32 * 32 + 1)).maps[0]
+    assert len(everything) == 0
+
+
+def test_parts_must_fit() -> None:
+    from ldmseg import ConvImageEncoder
+
+    with pytest.raises(InputError, match="image_encoder: expected the mask autoencoder's downscale 8, got 4"):
+        LDMSegPipeline(PIPE.mask_autoencoder, ConvImageEncoder(8, (8, 8), downscale=4), PIPE.unet, PIPE.scheduler)
