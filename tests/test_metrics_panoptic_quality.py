@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_panoptic import Category, CocoPanoptic
 from ldmseg.metrics import overlaps
+from ldmseg.metrics.overlaps import SegmentTable
 from ldmseg.metrics.panoptic_quality import PanopticQuality, PanopticQualityResult, Stat
 from ldmseg.panoptic import PanopticMap, Segment
 
@@ -137,12 +138,21 @@ def test_figures_do_not_depend_on_ids(pmap: PanopticMap, ids: list[int]) -> None
 
 @quick
 @given(pairs)
-def test_the_slow_paths_count_the_same(pair: tuple[PanopticMap, PanopticMap]) -> None:
-    expected = score(pair)
+def test_pixels_and_runs_and_sorting_count_the_same(pair: tuple[PanopticMap, PanopticMap]) -> None:
+    prediction, target = pair
+    columns = ("id", "category_id", "iscrowd")
+    tables = tuple(SegmentTable(*(np.array([getattr(s, c) for s in m.segments], dtype=int) for c in columns)) for m in pair)
+    codes = [m.ids.astype(np.uint32) | np.uint32(1 << 31) for m in pair]
+    ways = [overlaps.map_overlaps(prediction, target, tables), overlaps.count_overlaps(*codes, *tables, id_mask=2**31 - 1)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlaps, "_DENSE_CELLS", 0)
         patch.setattr(overlaps._Lookup, "limit", 0)
-        assert score(pair) == expected
+        ways += [overlaps.map_overlaps(prediction, target, tables), overlaps.count_overlaps(*codes, *tables, id_mask=2**31 - 1)]
+    for way in ways:
+        counted = sorted(zip(way.target_index.tolist(), way.prediction_index.tolist(), way.count.tolist(), strict=True))
+        pixels = np.unique(np.stack([target.dense.ravel(), prediction.dense.ravel()]), axis=1, return_counts=True)
+        assert counted == [(*indices, n) for indices, n in zip(pixels[0].T.tolist(), pixels[1].tolist(), strict=True)]
+        assert way.prediction_area.tolist() == prediction.areas.tolist() and way.target_area.tolist() == target.areas.tolist()
 
 
 VOID_MAP = PanopticMap(np.zeros((2, 4), np.int32))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -42,11 +42,19 @@ class PanopticMap:
 
     ids: NDArray[np.integer]
     segments: tuple[Segment, ...] = None  # type: ignore[assignment]  # None: derived from ids
+    run_ends: NDArray[np.intp] = field(init=False, repr=False)
+    """(R,) the last pixel, counted along the rows, of each run of equal ids: far fewer than pixels, and enough to count with."""
+    run_index: NDArray[np.intp] = field(init=False, repr=False)
+    """(R,) each run's index into `segments`, -1 where void."""
 
     def __post_init__(self) -> None:
         ids = _checked_ids(self.ids)
         object.__setattr__(self, "ids", ids)
-        present = [int(i) for i in np.unique(ids) if i != VOID]
+        ends = run_ends(ids)
+        values, index = np.unique(np.append(ids.ravel().take(ends), np.int32(VOID)), return_inverse=True)
+        object.__setattr__(self, "run_ends", ends)
+        object.__setattr__(self, "run_index", index[:-1] - 1)
+        present = values[1:].tolist()
         if self.segments is None:
             segments = tuple(Segment(i) for i in present)
         else:
@@ -85,15 +93,13 @@ class PanopticMap:
     @cached_property
     def dense(self) -> NDArray[np.intp]:
         """(H, W) index into `segments`, -1 where void."""
-        listed = np.array([s.id for s in self.segments], dtype=np.int32)
-        if listed.size == 0:
-            return np.full(self.shape, -1, dtype=np.intp)
-        return np.where(self.ids == VOID, -1, np.searchsorted(listed, self.ids))
+        return np.repeat(self.run_index, np.diff(self.run_ends, prepend=-1)).reshape(self.shape)
 
     @cached_property
     def areas(self) -> NDArray[np.int64]:
         """(len(segments),) pixels of each segment."""
-        return np.bincount(self.dense.ravel() + 1, minlength=len(self) + 1)[1:]
+        lengths = np.diff(self.run_ends, prepend=-1)
+        return np.bincount(self.run_index + 1, lengths, len(self) + 1)[1:].astype(np.int64)
 
     @cached_property
     def boxes(self) -> NDArray[np.int64]:
@@ -109,9 +115,8 @@ class PanopticMap:
 
     def with_ids(self, ids: ArrayLike) -> PanopticMap:
         """The same segments' attributes on other pixels; a segment that lost its last pixel is dropped, a new id gets a bare segment."""
-        ids = _checked_ids(ids)
-        present = [int(i) for i in np.unique(ids) if i != VOID]
-        return PanopticMap(ids, tuple(self._by_id.get(i, Segment(i)) for i in present))
+        bare = PanopticMap(ids)  # type: ignore[arg-type]  # checked and converted there
+        return bare if not self.segments else PanopticMap(bare.ids, tuple(self._by_id.get(s.id, s) for s in bare.segments))
 
     def relabel(self, new_ids: Mapping[int, int]) -> PanopticMap:
         """Give segments other ids; an id mapped to `VOID` disappears, an id not named stays.
@@ -125,7 +130,7 @@ class PanopticMap:
             raise InputError(f"new_ids: expected distinct ids, but two segments would become {_first_repeated(kept)}")
         table = np.array([*target, VOID], dtype=np.int64)  # the last entry serves dense == -1
         segments = tuple(replace(s, id=t) for s, t in zip(self.segments, target, strict=True) if t != VOID)
-        return PanopticMap(table[self.dense], segments)
+        return PanopticMap(table[self.dense], segments)  # type: ignore[arg-type]  # checked and converted there
 
     def keep(self, segment_ids: Iterable[int]) -> PanopticMap:
         """Only the named segments; everything else becomes void."""
@@ -148,6 +153,12 @@ class PanopticMap:
     def flip(self) -> PanopticMap:
         """Left and right exchanged."""
         return PanopticMap(self.ids[:, ::-1], self.segments)
+
+
+def run_ends(ids: NDArray[np.integer]) -> NDArray[np.intp]:
+    """(R,) the last pixel of each run of equal values in an array of any shape, counted in C order."""
+    flat = ids.ravel()
+    return np.append((flat[1:] != flat[:-1]).nonzero()[0], flat.size - 1)
 
 
 def nearest_indices(size: int, target: int) -> NDArray[np.intp]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ldmseg.panoptic import VOID
+from ldmseg.panoptic import VOID, PanopticMap
 
 ON_VOID, UNLISTED = -1, -2
 """Instead of a segment's index: the pixel is void, or its id is not listed."""
@@ -55,30 +55,52 @@ class Overlaps:
     target_area: NDArray[np.int64]
 
 
+def map_overlaps(prediction: PanopticMap, target: PanopticMap, tables: tuple[SegmentTable, SegmentTable]) -> Overlaps:
+    """Count the pixels of every pair of segments in two maps of one size, whose segments `tables` (prediction, target) list.
+
+    Only the maps' runs are looked at: merged by where they end, they cut the image into runs of one pair each.
+    """
+    ends = np.concatenate([prediction.run_ends, target.run_ends])
+    order = ends.argsort(kind="stable")  # two sorted halves: a merge
+    last = ends.take(order)
+    of_prediction = order < prediction.run_ends.size
+    # Runs that ended before this end; where both end at once, the second time has length 0 and counts nothing.
+    run_p: NDArray[np.intp] = np.cumsum(of_prediction) - of_prediction
+    run_t = np.arange(order.size) - run_p
+    index_p: NDArray[np.intp] = prediction.run_index.take(run_p, mode="clip")
+    index_t: NDArray[np.intp] = target.run_index.take(run_t, mode="clip")
+    return _overlaps(index_p + 2, index_t + 2, np.diff(last, prepend=-1), *tables)
+
+
 def count_overlaps(
-    prediction_ids: NDArray[np.integer],
-    target_ids: NDArray[np.integer],
+    prediction_codes: NDArray[np.uint32],
+    target_codes: NDArray[np.uint32],
     prediction: SegmentTable,
     target: SegmentTable,
-    id_mask: int | None = None,
+    id_mask: int,
 ) -> Overlaps:
-    """Count the pixels of every pair of segments in two (H, W) maps of 32-bit integers.
+    """Count the pixels of every pair of segments in two (H, W) pictures of codes.
 
     Along the rows a pair of ids repeats over long runs. Only the ends of runs are looked for in the pixels (two comparisons each); ids are
     looked up and counted once per run, some 3 % of the pixels in a photo.
 
     Args:
-        id_mask: the bits of a pixel that are its id; the others are ignored. Left out, all are.
+        id_mask: the bits of a code that are its id, at most 24; the others are ignored.
     """
-    p, t = np.ravel(prediction_ids), np.ravel(target_ids)
+    p, t = np.ravel(prediction_codes), np.ravel(target_codes)
     bounds = _run_bounds(p, t)
     last = bounds[1:]
-    ids_p, ids_t = p.take(last), t.take(last)
-    if id_mask is not None:
-        ids_p, ids_t = ids_p & ids_p.dtype.type(id_mask), ids_t & ids_t.dtype.type(id_mask)
+    mask = np.uint32(id_mask)
+    rank_p, rank_t = _rank(p.take(last) & mask, prediction.ids), _rank(t.take(last) & mask, target.ids)
+    return _overlaps(rank_p, rank_t, last - bounds[:-1], prediction, target)
+
+
+def _overlaps(
+    run_p: NDArray[np.intp], run_t: NDArray[np.intp], length: NDArray[np.intp], prediction: SegmentTable, target: SegmentTable
+) -> Overlaps:
+    """Sum runs of one pair each; 0 stands for an id that is not listed, 1 for void, 2 and up for the listed ones."""
     height, width = len(target) + 2, len(prediction) + 2
-    pair = _rank(ids_t, target.ids) * width + _rank(ids_p, prediction.ids)
-    cells, count = _sum_per_cell(pair, last - bounds[:-1], height * width)
+    cells, count = _sum_per_cell(run_t * width + run_p, length, height * width)
     rank_t, rank_p = np.divmod(cells, width)
     area_p, area_t = (np.bincount(rank, count, size)[2:].astype(np.int64) for rank, size in ((rank_p, width), (rank_t, height)))
     return Overlaps(prediction, target, rank_p - 2, rank_t - 2, count, area_p, area_t)
@@ -136,5 +158,5 @@ def _sum_per_cell(cell: NDArray[np.intp], weight: NDArray[np.intp], size: int) -
         total = np.bincount(cell, weight, size)
         cells = total.nonzero()[0]
         return cells, total[cells].astype(np.int64)
-    cells, place = np.unique(cell, return_inverse=True)
-    return cells, np.bincount(place, weight, len(cells)).astype(np.int64)
+    cells, place = np.unique(cell[weight > 0], return_inverse=True)
+    return cells, np.bincount(place, weight[weight > 0], len(cells)).astype(np.int64)

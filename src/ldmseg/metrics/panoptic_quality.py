@@ -10,7 +10,7 @@ import numpy as np
 
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category
-from ldmseg.metrics.overlaps import ON_VOID, Overlaps, SegmentTable, count_overlaps
+from ldmseg.metrics.overlaps import ON_VOID, Overlaps, SegmentTable, map_overlaps
 from ldmseg.panoptic import PanopticMap, Segment
 
 CLASS_AGNOSTIC_ID = 1
@@ -107,7 +107,7 @@ class PanopticQuality:
         if prediction.shape != target.shape:
             raise InputError(f"prediction: expected the target's size {target.shape} (height, width), got {prediction.shape}")
         tables = self._table(prediction.segments, "prediction"), self._table(target.segments, "target")
-        self.update_overlaps(count_overlaps(prediction.ids, target.ids, *tables))
+        self.update_overlaps(map_overlaps(prediction, target, tables))
 
     def update_overlaps(self, overlaps: Overlaps) -> None:
         """Add one image whose overlaps were counted elsewhere; the categories in it are taken as they are."""
