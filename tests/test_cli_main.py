@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 import typer
@@ -30,13 +29,15 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
 
 
 def test_help_is_fast() -> None:
-    assert min(_seconds([sys.executable, "-m", "ldmseg", "--help"]) for _ in range(5)) < 0.5
+    """In processor time, so that a busy machine does not matter."""
+    assert min(_seconds([sys.executable, "-m", "ldmseg", "--help"]) for _ in range(3)) < 0.5
 
 
 def _seconds(command: list[str]) -> float:
-    began = time.perf_counter()
+    before = os.times()
     subprocess.run(command, capture_output=True, check=True)
-    return time.perf_counter() - began
+    after = os.times()
+    return after.children_user - before.children_user + after.children_system - before.children_system
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
