@@ -67,7 +67,8 @@ def _train(name: StageName, source: str, overrides: list[str], output: Path | No
         os.environ["ACCELERATE_USE_CPU"] = "true"  # accelerate's own switch, read when the loop makes its Accelerator
     stage = _stage(config)
     if dry_run:
-        _describe(config, stage, json)
+        if _is_main_process():
+            _describe(config, stage, json)
         return
     configure_logging(verbose=_is_main_process())
     figures = _run(stage, config, run, quiet=json or not _is_main_process())
