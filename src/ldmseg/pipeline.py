@@ -84,7 +84,7 @@ class LDMSegPipeline(DiffusionPipeline):
         num_inference_steps: int = 50,
         sampler: SamplerName = "ddim",
         rescale_std: float | None = None,
-        thresholds: tuple[float, int, float, float] = (0.0, 0, 0.0, 0.9),
+        thresholds: tuple[float, int, float, float] = (0.0, 0, 0.5, 0.9),
     ) -> None:
         super().__init__()
         if mask_autoencoder.downscale != image_encoder.downscale:

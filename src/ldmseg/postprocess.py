@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,16 +14,21 @@ from ldmseg.errors import InputError
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 
 
+BAND = 2**24
+"""Numbers in one band of rows (64 MiB)."""
+
+
 @dataclass(frozen=True)
 class Thresholds:
-    """When a pixel or a segment is left void; with `support` alone the map has no gap.
+    """What becomes void, and which ids are segments at all.
 
     Args:
         probability: a pixel whose best id has less softmax probability is void (paper: 0.5).
         min_area: a segment with fewer pixels is void (paper: 512).
+        overlap: an id that wins less than this share of the pixels where its own sigmoid is at least 0.5 is no segment (release: 0.5);
+            its pixels go to the next best id (in the release they become void).
         support: an id that reaches this probability at no pixel is no segment, and its pixels go to the next best id. Between two segments
             the decoder passes through the codes that lie between theirs; this is what removes such lines without an area threshold.
-        overlap: a segment whose pixels are fewer than this share of those where its own sigmoid is at least 0.5 is void (release: 0.5).
     """
 
     probability: float = 0.5
@@ -38,42 +44,69 @@ class Thresholds:
             raise InputError(f"min_area: expected 0 pixels or more, got {self.min_area}")
 
 
-GAP_FREE = Thresholds(probability=0.0, min_area=0, overlap=0.0, support=0.9)
+GAP_FREE = Thresholds(probability=0.0, min_area=0, overlap=0.5, support=0.9)
 
 
 @torch.no_grad()
 def to_panoptic(logits: Tensor, thresholds: Thresholds = GAP_FREE, size: tuple[int, int] | None = None) -> PanopticMap:
     """The most probable id of every pixel, less what the thresholds drop.
 
+    Support and overlap are looked at in the logits as they come. Only ids with support compete for the pixels of the result, which is
+    worked through in bands of rows, so that a large photo does not need N numbers for each of its pixels at once.
+
     Args:
-        logits: (N, H, W); channel 0 is void and wins no pixel.
-        size: (H', W') of the result; logits are resized bilinearly first.
+        logits: (N, h, w); channel 0 is void and wins no pixel.
+        size: (H, W) of the result, (h, w) by default; logits are resized bilinearly.
 
     Returns:
         A map with the model's ids; each segment's `score` is the mean probability of its pixels.
     """
-    logits = logits[None].float()
-    if size is not None and tuple(logits.shape[-2:]) != size:
-        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-    probabilities = logits[0].softmax(0)  # (N, H, W)
-    probabilities[VOID] = 0
-    if thresholds.support:
-        peak = probabilities.flatten(1).amax(1)  # (N,)
-        probabilities *= (peak >= min(thresholds.support, float(peak.max())))[:, None, None]  # the best id always stays
-    probability, ids = probabilities.max(0)  # (H, W)
-    areas = _areas(ids, logits.shape[1])  # of the whole argmax, before pixels are dropped
-    if thresholds.overlap:
-        own = (logits[0] >= 0).flatten(1).sum(1)  # sigmoid >= 0.5
-        ids[(areas < thresholds.overlap * own)[ids]] = VOID
+    logits = logits.float()
+    height, width = size if size is not None else (logits.shape[-2], logits.shape[-1])
+    peak = logits.softmax(0).flatten(1).amax(1)  # (N,)
+    peak[VOID] = -1
+    kept = (peak >= min(thresholds.support, float(peak.max()))).nonzero().flatten()  # (K,), the best id always stays
+    kept = kept[kept != VOID]
+    logits = logits[kept]  # (K, h, w)
+    covered = _covered(logits, thresholds.overlap)  # (K,)
+    if not covered.all():
+        kept, logits = kept[~covered], logits[~covered]
+    ids = torch.empty(height, width, dtype=torch.long, device=logits.device)
+    probability = torch.empty(height, width, device=logits.device)
+    for top, band in _resized_bands(logits, height, width):
+        rows = slice(top, top + band.shape[1])
+        probability[rows], best = band.softmax(0).max(0)
+        ids[rows] = kept[best]
     if thresholds.probability:
         ids[probability < thresholds.probability] = VOID
+    highest = int(kept.max()) + 1
     if thresholds.min_area:
-        ids[(_areas(ids, logits.shape[1]) < thresholds.min_area)[ids]] = VOID
-    total = torch.bincount(ids.flatten(), weights=probability.flatten().double(), minlength=logits.shape[1])
-    scores = (total / _areas(ids, logits.shape[1]).clamp(min=1)).tolist()
-    present = [int(i) for i in torch.unique(ids) if i != VOID]
+        ids[(torch.bincount(ids.flatten(), minlength=highest) < thresholds.min_area)[ids]] = VOID
+    areas = torch.bincount(ids.flatten(), minlength=highest)
+    total = torch.bincount(ids.flatten(), weights=probability.flatten().double(), minlength=highest)
+    scores = (total / areas.clamp(min=1)).tolist()
+    present = [int(i) for i in areas.nonzero().flatten() if i != VOID]
     return PanopticMap(ids.cpu().numpy().astype(np.int32), tuple(Segment(i, score=round(scores[i], 4)) for i in present))
 
 
-def _areas(ids: Tensor, num_ids: int) -> Tensor:
-    return torch.bincount(ids.flatten(), minlength=num_ids)
+def _covered(logits: Tensor, overlap: float) -> Tensor:
+    """(K, h, w) -> (K,) whether a segment wins less than `overlap` of the pixels that its own sigmoid claims."""
+    won = torch.bincount(logits.argmax(0).flatten(), minlength=len(logits))
+    claimed = (logits >= 0).flatten(1).sum(1)
+    return won < overlap * claimed
+
+
+def _resized_bands(logits: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
+    """(K, h, w) -> first row and (K, rows, W) of each band of the bilinear resize to (H, W), pixel centres aligned."""
+    if tuple(logits.shape[-2:]) == (height, width):
+        yield 0, logits
+        return
+    source = ((torch.arange(height, device=logits.device) + 0.5) * logits.shape[1] / height - 0.5).clamp(0, logits.shape[1] - 1)
+    upper = source.floor().long()
+    lower = (upper + 1).clamp(max=logits.shape[1] - 1)
+    share = (source - upper)[:, None]  # (H, 1) of the lower row
+    rows = max(1, BAND // (len(logits) * width))
+    for top in range(0, height, rows):
+        some = slice(top, top + rows)
+        band = logits[:, upper[some]] * (1 - share[some]) + logits[:, lower[some]] * share[some]  # (K, rows, w)
+        yield top, F.interpolate(band, size=width, mode="linear", align_corners=False)
