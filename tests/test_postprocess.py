@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ldmseg import Thresholds
+from ldmseg import Thresholds, postprocess
 from ldmseg.errors import InputError
 from ldmseg.postprocess import GAP_FREE, to_panoptic
 
@@ -42,7 +42,7 @@ def test_overlap_drops_what_others_cover() -> None:
     """Segment 2 claims the whole row by its own sigmoid and wins a third of it."""
     values = torch.full((4, 1, 9), -5.0)
     values[1, 0, :6], values[2, 0] = 9.0, 3.0
-    assert to_panoptic(values, Thresholds(0.0, 0, 0.5)).ids.tolist() == [[1] * 6 + [0] * 3]
+    assert to_panoptic(values, Thresholds(0.0, 0, 0.5)).ids.tolist() == [[1] * 9]
     assert to_panoptic(values, Thresholds(0.0, 0, 0.3)).ids.tolist() == [[1] * 6 + [2] * 3]
 
 
@@ -59,6 +59,15 @@ def test_something_always_remains() -> None:
 
 def test_resized_to_the_image() -> None:
     assert to_panoptic(logits(np.array([[1, 2], [3, 4]])), size=(7, 5)).shape == (7, 5)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (40, 24), (9, 50), (3, 2)])
+def test_bands_are_the_bilinear_resize(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.randn(5, 16, 16, generator=torch.Generator().manual_seed(0)) * 4
+    resized = torch.nn.functional.interpolate(values[None], size=size, mode="bilinear", align_corners=False)[0]
+    resized[0] = -torch.inf
+    monkeypatch.setattr(postprocess, "BAND", 5 * size[1] * 2)  # two rows at a time
+    assert np.array_equal(to_panoptic(values, NOTHING, size).ids, resized.argmax(0).numpy())
 
 
 def test_thresholds_are_checked() -> None:

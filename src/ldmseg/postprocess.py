@@ -13,7 +13,6 @@ from torch import Tensor
 from ldmseg.errors import InputError
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 
-
 BAND = 2**24
 """Numbers in one band of rows (64 MiB)."""
 

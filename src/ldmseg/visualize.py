@@ -165,7 +165,7 @@ def _hatching(shape: tuple[int, int]) -> NDArray[np.float32]:
     return (diagonal < max(1, period // 6)).astype(np.float32)
 
 
-def _borders(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _borders(ids: NDArray[np.integer]) -> NDArray[np.bool_]:
     """(H, W) whether the id changes within a reach that grows with the image (one pixel up to about 600)."""
     edge = np.zeros(ids.shape, dtype=np.bool_)
     for reach in range(1, max(1, round(min(ids.shape) / 400)) + 1):

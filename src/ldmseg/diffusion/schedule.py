@@ -59,7 +59,7 @@ class NoiseSchedule(DDIMScheduler):
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """As diffusers', for its own users; `sample` works from `trailing_timesteps`."""
-        self.num_inference_steps = num_inference_steps
+        self.num_inference_steps = num_inference_steps  # type: ignore[assignment]
         self.timesteps = torch.tensor(self.trailing_timesteps(num_inference_steps), device=device)
 
     def alpha_bar(self, timestep: Tensor | int) -> Tensor:

@@ -121,7 +121,8 @@ def _keep_variance(layers: nn.Sequential) -> None:
     rectified = False
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            mode: Literal["fan_in", "fan_out"] = "fan_in" if isinstance(layer, nn.Conv2d) else "fan_out"  # a transposed 2 x 2 convolution sums over its inputs only
+            # a transposed 2 x 2 convolution sums over its inputs only
+            mode: Literal["fan_in", "fan_out"] = "fan_in" if isinstance(layer, nn.Conv2d) else "fan_out"
             nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu" if rectified else "linear")
             if isinstance(layer, nn.ConvTranspose2d):
                 with torch.no_grad():

@@ -116,6 +116,6 @@ class AutoencoderStage(Stage):
         return float(torch.cat([z.flatten() for z in latents]).std())
 
 
-def _square_ids(data: PanopticDataset, index: int, size: int) -> NDArray[np.int32]:
+def _square_ids(data: PanopticDataset, index: int, size: int) -> NDArray[np.integer]:
     ids = data.ids(index) if isinstance(data, SceneDataset) else data.map(index).ids
     return ids[nearest_indices(ids.shape[0], size)[:, None], nearest_indices(ids.shape[1], size)[None, :]]
