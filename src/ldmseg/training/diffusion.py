@@ -104,7 +104,7 @@ class DiffusionStage(Stage):
         if config.data.flip and rng.random() < 0.5:
             image, pmap = image.flip(-1), pmap.flip()
         known = np.zeros(pmap.shape, dtype=bool)
-        if config.denoiser.partial and rng.random() < config.partial.rate:
+        if self.denoiser.config["partial"] and rng.random() < config.partial.rate:
             known = random_partial(pmap, config.partial.kinds, rng).ids != VOID
         codes = np.append(assign_given(pmap.dense, len(pmap), known, num_ids, config.id_policy, rng), VOID)
         ids = codes[pmap.dense].astype(np.int16)
@@ -126,7 +126,7 @@ class DiffusionStage(Stage):
         draws = torch.stack(uniform).to(device)  # (B, 2): timestep, and whether to self-condition
         timestep = draw_timesteps(draws[:, 0], self.schedule, loss.noise_bias)
         condition = Condition(self.image_encoder.encode(batch.images.to(noise[0].dtype) / 127.5 - 1))  # (B, C, h, w)
-        if self.config.denoiser.partial:
+        if self.denoiser.config["partial"]:
             condition = replace(condition, partial=target.partial, validity=target.validity)
 
         def denoise(x_t: Tensor, timestep: Tensor, estimate: Tensor | None, rows: Tensor | None = None) -> Tensor:
@@ -141,7 +141,7 @@ class DiffusionStage(Stage):
             weight=loss.weight,
             snr_clamp=loss.snr_clamp,
             cells=target.cells if loss.ignore_void else None,
-            self_condition=draws[:, 1] < loss.self_condition_rate if self.config.denoiser.self_condition else None,
+            self_condition=draws[:, 1] < loss.self_condition_rate if self.denoiser.config["self_condition"] else None,
         )
         return {"loss": total}
 
