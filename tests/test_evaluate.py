@@ -8,7 +8,8 @@ from tiny import build_tiny
 from ldmseg import LDMSegPipeline, PanopticMap, load_dataset
 from ldmseg.config import MaskAugmentConfig
 from ldmseg.data.datasets import SceneDataset
-from ldmseg.data.mask_augment import augment_mask, ragged, random_crop, speckle
+from ldmseg.data.mask_augment import augment_mask, random_crop, speckle
+from ldmseg.data.partial import displaced
 from ldmseg.errors import InputError
 from ldmseg.evaluate import evaluate, reconstruct
 from ldmseg.pipeline import LDMSegOutput
@@ -93,7 +94,7 @@ def test_augmented_masks_are_a_function_of_the_generator() -> None:
 def test_each_augmentation_does_its_own() -> None:
     ids = SceneDataset(1, 5, size=96).ids(0)
     rng = np.random.default_rng(0)
-    assert set(np.unique(ragged(ids, 3.0, rng))) <= set(np.unique(ids))
-    assert 0 < (ragged(ids, 3.0, rng) != ids).mean() < 0.4
+    assert set(np.unique(displaced(ids, 3.0, rng))) <= set(np.unique(ids))
+    assert 0 < (displaced(ids, 3.0, rng) != ids).mean() < 0.4
     assert len(np.unique(speckle(ids, rng))) > len(np.unique(ids))
     assert random_crop(ids[:10, :10], 64, rng).shape == (64, 64)

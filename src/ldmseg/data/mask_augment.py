@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ldmseg.config import MaskAugmentConfig
+from ldmseg.data.partial import displaced
 from ldmseg.panoptic import VOID
 
 Ids = NDArray[np.integer]
@@ -17,7 +18,7 @@ def augment_mask(ids: Ids, config: MaskAugmentConfig, rng: np.random.Generator) 
     if config.crop is not None:
         ids = random_crop(ids, config.crop, rng)
     if config.ragged:
-        ids = ragged(ids, rng.uniform(0, config.ragged), rng)
+        ids = displaced(ids, rng.uniform(0, config.ragged), rng)
     if rng.random() < config.speckle:
         ids = speckle(ids, rng)
     if rng.random() < config.void:
@@ -32,19 +33,6 @@ def random_crop(ids: Ids, size: int, rng: np.random.Generator) -> Ids:
     top = rng.integers(0, ids.shape[0] - size + 1)
     left = rng.integers(0, ids.shape[1] - size + 1)
     return ids[top : top + size, left : left + size]
-
-
-def ragged(ids: Ids, amplitude: float, rng: np.random.Generator) -> Ids:
-    """Every pixel reads a neighbour up to about `amplitude` pixels away, along a noise field of random coarseness."""
-    height, width = ids.shape
-    cell = int(rng.choice([1, 2, 4, 8]))
-    field = rng.uniform(-amplitude, amplitude, (2, -(-height // cell) + 1, -(-width // cell) + 1))
-    field = field.repeat(cell, axis=1).repeat(cell, axis=2)
-    if cell > 1:
-        field = ndimage.uniform_filter(field, (0, cell, cell))
-    rows = np.arange(height)[:, None] + np.rint(field[0, :height, :width]).astype(int)
-    columns = np.arange(width)[None, :] + np.rint(field[1, :height, :width]).astype(int)
-    return ids[rows.clip(0, height - 1), columns.clip(0, width - 1)]
 
 
 def speckle(ids: Ids, rng: np.random.Generator) -> Ids:

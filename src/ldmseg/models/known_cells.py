@@ -32,17 +32,46 @@ class KnownCells:
 def known_cells(autoencoder: MaskAutoencoder, ids: Tensor) -> KnownCells:
     """Encode partial maps; where an image has nothing known, its latents are zero.
 
+    A cell of which anything is known is first filled with its own nearest known ids (`fill_cells`), so that a single pixel speaks as
+    clearly as a whole cell; `validity` tells how much of it was given.
+
     Args:
         ids: (B, H, W) integers in 0..N-1, VOID is unknown.
     """
     f = autoencoder.downscale
-    known = F.pad((ids != VOID).float()[:, None], (0, -ids.shape[2] % f, 0, -ids.shape[1] % f))
+    padded = F.pad(ids, (0, -ids.shape[2] % f, 0, -ids.shape[1] % f), value=VOID)
+    known = (padded != VOID).float()[:, None]
     validity = F.avg_pool2d(known, f)  # (B, 1, h, w)
     latents = torch.zeros(len(ids), autoencoder.config["latent_channels"], *validity.shape[-2:], device=ids.device, dtype=autoencoder.dtype)
     rows = known.flatten(1).any(1).nonzero().flatten()
     if len(rows):
-        latents[rows] = autoencoder.encode(ids[rows])
+        latents[rows] = autoencoder.encode(fill_cells(padded[rows], f)).to(latents.dtype)  # autocast may have narrowed it
     return KnownCells(latents, validity)
+
+
+def fill_cells(ids: Tensor, size: int) -> Tensor:
+    """(B, H, W) -> the same, where each unknown pixel of a cell of `size` x `size` pixels takes the cell's nearest known id.
+
+    H and W divide by `size`; a cell with nothing known stays as it is.
+    """
+    batch, height, width = ids.shape
+    rows, columns = height // size, width // size
+    cells = ids.reshape(batch, rows, size, columns, size).transpose(2, 3).reshape(-1, size * size)  # (B h w, f f)
+    known = cells != VOID
+    some = (known.any(1) & ~known.all(1)).nonzero().flatten()
+    filled = cells.clone()
+    distance = _cell_distances(size, ids.device)
+    for part in some.split(max(1, 2**24 // size**4)):
+        nearest = distance.masked_fill(~known[part][:, None, :], torch.inf).argmin(2)  # (K, f f)
+        filled[part] = cells[part].gather(1, nearest)
+    return filled.reshape(batch, rows, columns, size, size).transpose(2, 3).reshape(batch, height, width)
+
+
+def _cell_distances(size: int, device: torch.device) -> Tensor:
+    """(1, f f, f f) squared distance of each pixel of a cell from each other."""
+    y, x = torch.meshgrid(torch.arange(size, device=device), torch.arange(size, device=device), indexing="ij")
+    place = torch.stack([y.flatten(), x.flatten()], dim=1).float()
+    return torch.cdist(place, place).square()[None]
 
 
 def shrink_partial(partial: PanopticMap, size: int) -> NDArray[np.int32]:

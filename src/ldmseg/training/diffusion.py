@@ -219,4 +219,4 @@ def _rows(condition: Condition, rows: Tensor | None) -> Condition:
 def _encode(autoencoder: MaskAutoencoder, ids: Tensor, known: Tensor) -> Target:
     labelled = F.max_pool2d((ids != VOID).float()[:, None], autoencoder.downscale, ceil_mode=True)  # (B, 1, h, w)
     given = known_cells(autoencoder, known)
-    return Target(autoencoder.encode(ids), labelled, given.latents, given.validity)
+    return Target(autoencoder.encode(ids).float(), labelled, given.latents, given.validity)  # float: autocast narrows it

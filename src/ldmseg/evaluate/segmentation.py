@@ -1,4 +1,4 @@
-"""Run a model over a data set and measure it."""
+"""Segment, or complete, every image of a data set and compare with its labels."""
 
 from __future__ import annotations
 

@@ -1,0 +1,39 @@
+"""`ldmseg data show`: a contact sheet of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ldmseg.cli.console import Progress, say
+from ldmseg.cli.outputs import check_output_file
+
+
+def show(
+    data: Annotated[str, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. coco-panoptic:DIR:val.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="The sheet.", show_default=False)],
+    count: Annotated[int, typer.Option("--count", min=1, help="How many images, spread over the data set.")] = 12,
+) -> None:
+    """Draw a contact sheet: photo and map side by side."""
+    check_output_file(output, "--output")
+
+    import numpy as np
+    from PIL import Image
+
+    from ldmseg.data.datasets import load_dataset
+    from ldmseg.formats.atomic import atomic_write
+    from ldmseg.visualize import contact_sheet, overlay
+
+    dataset = load_dataset(data)
+    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int).tolist()
+    rows = []
+    with Progress("drawing") as progress:
+        for done, index in enumerate(chosen, start=1):
+            picture = Image.fromarray(dataset.image(index))
+            rows.append([picture, overlay(picture, dataset.map(index))])
+            progress.update(done, len(chosen))
+    with atomic_write(output) as temporary:
+        contact_sheet(rows, titles=["photo", "map"]).save(temporary, format="PNG")
+    say(f"{len(rows)} of {len(dataset)} images drawn in {output}")
