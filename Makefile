@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/ldmseg data scenes --count 4 --seed 10000000 -o $(DEMO)/scenes
 	$(BIN)/ldmseg segment $(DEMO)/scenes/images/*.png -o $(DEMO)/segmented
-	$(BIN)/python examples/make_partial.py --data coco-panoptic:$(DEMO)/scenes --seed 1 -o $(DEMO)/partial
+	$(BIN)/ldmseg data partial --data coco-panoptic:$(DEMO)/scenes --seed 1 -o $(DEMO)/partial
 	$(BIN)/ldmseg inpaint $(DEMO)/scenes/images/*.png --partial $(DEMO)/partial -o $(DEMO)/completed
 	$(BIN)/python examples/sheet.py --folder $(DEMO)
 	$(if $(IMAGE),$(BIN)/ldmseg segment "$(IMAGE)" -o $(DEMO)/photo)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import inspect
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from command import done, files_in, refused
 from tiny import tiny_pipeline
+
+from ldmseg.cli.evaluate import evaluate
+from ldmseg.data.cases import KINDS
 
 GROUPS = {"all", "things", "stuff", "per_category"}
 
@@ -44,6 +49,88 @@ def test_drop_rate_measures_completion(capsys: pytest.CaptureFixture[str], model
     assert little["settings"]["block_size"] == 32
     assert little["all"]["pq"] == 1  # nothing is dropped
     assert much["all"]["pq"] < 1
+
+
+def test_inpaint_measures_kinds_by_methods(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    args = ["evaluate", "--data", "scenes:2:val", "--model", model, "--device", "cpu", "--inpaint", "--no-baselines"]
+    args += ["--kinds", "blocks,points,merged", "--rates", "0.5", "--block-sizes", "8,32", "--steps", 1]
+    report, plot = tmp_path / "new" / "report.json", tmp_path / "new" / "curves.png"
+    result = done(capsys, *args, "--methods", "condition,project", "--shares", "0.5", "--json", "--report", report, "--plot", plot)
+    figures = result.json()
+    assert result.err == "" and figures["images"] == 2
+    assert json.loads(report.read_text(encoding="utf-8")) == figures
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    rows = [(s["kind"], s.get("drop_rate"), s.get("block_size"), s["method"]) for s in figures["scores"]]
+    blocks = [("blocks", 0.5, size) for size in (8, 32)]
+    given = [*blocks, ("points", None, None), ("merged", None, None)]
+    assert rows == [(*one, method) for one in given for method in ("condition", "project")]
+    assert figures["scores"][4]["share"] == figures["scores"][6]["amount"] == 0.5
+    for score in figures["scores"]:
+        assert score["fidelity"] == 1 and score["ids_kept"] == 1
+        assert 0 <= score["pq"] <= 1 and 0 <= score["miou_given"] <= 1
+
+    result = done(capsys, *args, "--limit", 1, "--methods", "project")
+    for word in ("blocks of 32 px", "50 % dropped", "100 % of segments", "project", "mIoU", "100"):
+        assert word in result.out
+    assert "1 images" in result.err
+
+
+def test_inpaint_compares_with_baselines(capsys: pytest.CaptureFixture[str], model: Path) -> None:
+    pytest.importorskip("skimage", reason="scikit-image (the extra `baselines`) is not installed")
+    args = ["evaluate", "--data", "scenes:1:val", "--model", model, "--device", "cpu", "--inpaint", "--kinds", "points", "--json"]
+    figures = done(capsys, *args, "--methods", "auto").json()
+    assert [s["method"] for s in figures["scores"]] == ["auto", "nearest", "watershed", "walker"] * 2
+
+
+def test_inpaint_without_scikit_image(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    for name in ("skimage", "skimage.segmentation"):
+        monkeypatch.setitem(sys.modules, name, None)
+    args = ["evaluate", "--data", "scenes:1:val", "--model", model, "--device", "cpu", "--inpaint", "--kinds", "boxes"]
+    assert "scikit-image" in refused(capsys, *args)
+    done(capsys, *args, "--no-baselines")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--kinds", "points"],
+        ["--rates", "0.5"],
+        ["--block-sizes", "8"],
+        ["--shares", "0.5"],
+        ["--methods", "project"],
+        ["--no-baselines"],
+        ["--plot", "curves.png"],
+    ],
+)
+def test_options_of_inpaint_alone(capsys: pytest.CaptureFixture[str], option: list[str]) -> None:
+    message = refused(capsys, "evaluate", "--data", "scenes:1:val", *option)
+    assert "--inpaint" in message and option[0].replace("--no-", "--") in message
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        (["--kinds", "lassos"], "--kinds"),
+        (["--rates", "0.5,2"], "--rates"),
+        (["--rates", "much"], "--rates"),
+        (["--block-sizes", "8,0"], "--block-sizes"),
+        (["--shares", ""], "--shares"),
+        (["--methods", "magic"], "--methods"),
+        (["--kinds", "points", "--rates", "0.5"], "--rates"),
+        (["--kinds", "points", "--block-sizes", "8"], "--block-sizes"),
+        (["--kinds", "blocks", "--shares", "0.5"], "--shares"),
+        (["--drop-rate", "0.5"], "--drop-rate"),
+        (["--class-aware"], "--class-aware"),
+        (["--plot", "."], "--plot"),
+    ],
+)
+def test_mistakes_with_inpaint(capsys: pytest.CaptureFixture[str], option: list[str], named: str) -> None:
+    assert named in refused(capsys, "evaluate", "--data", "scenes:1:val", "--inpaint", "--no-baselines", *option)
+
+
+def test_help_names_every_kind() -> None:
+    told = inspect.signature(evaluate).parameters["kinds"].annotation
+    assert all(kind in told for kind in KINDS)
 
 
 def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:

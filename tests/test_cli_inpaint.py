@@ -43,14 +43,14 @@ def inpaint(capsys: pytest.CaptureFixture[str], model: Path, *args: object) -> R
     return done(capsys, "inpaint", "--model", model, "--device", "cpu", *args)
 
 
-@pytest.mark.parametrize(("method", "ids"), [("auto", (3, 7)), ("condition", (300, 2)), ("project", (1, 2**24 - 1))])
+@pytest.mark.parametrize(("method", "ids"), [("auto", (3, 7)), ("condition", (300, 2)), ("project", (1, 2**24 - 1)), ("resample", (4, 5))])
 def test_what_is_given_stays_and_the_rest_is_filled(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path, method: str, ids: tuple[int, ...]
 ) -> None:
     given = partial_map(*ids)
     args = [photo(tmp_path / "a.png"), "--partial", label(tmp_path / "given.png", given), "-o", tmp_path / "out", "--method", method]
     result = inpaint(capsys, model, *args, "--json").json()
-    assert files_in(tmp_path / "out") == {"a.png", "a_overlay.png", "panoptic.json"}
+    assert files_in(tmp_path / "out") == {"a.png", "a_overlay.png", "a_panels.png", "panoptic.json"}
     pmap = open_root(tmp_path / "out")[0].read_map()
     assert np.array_equal(pmap.ids[given.ids > 0], given.ids[given.ids > 0])
     assert (pmap.ids > 0).all()
@@ -79,7 +79,41 @@ def test_nothing_given_and_everything_given(capsys: pytest.CaptureFixture[str], 
     assert np.array_equal(open_root(tmp_path / "all")[0].read_map().ids, everything.ids)
 
 
+def test_refining_keeps_what_is_certain(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    rough = PanopticMap(np.arange(1, 11).repeat(96).reshape(HEIGHT, WIDTH))
+    sure = np.zeros((HEIGHT, WIDTH), dtype=np.int32)
+    sure[5:9, 10:30] = 1
+    args = [photo(tmp_path / "a.png"), "--partial", label(tmp_path / "rough.png", rough), "--method", "refine", "--strength", "0.5"]
+    inpaint(capsys, model, *args, "--certain", label(tmp_path / "sure.png", PanopticMap(sure)), "-o", tmp_path / "out")
+    ids = open_root(tmp_path / "out")[0].read_map().ids
+    assert np.array_equal(ids[sure > 0], rough.ids[sure > 0])
+    assert not np.array_equal(ids, rough.ids)
+
+
+def test_an_ensemble_tells_how_sure_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    given = partial_map(3, 7)
+    args = [photo(tmp_path / "a.png"), "--partial", label(tmp_path / "given.png", given), "-o", tmp_path / "out", "--ensemble-size", 3]
+    image = inpaint(capsys, model, *args, "--json").json()["images"][0]
+    assert files_in(tmp_path / "out") == {"a.png", "a_overlay.png", "a_panels.png", "a_confidence.png", "panoptic.json"}
+    assert 0 < image["confidence_mean"] <= 1
+    assert Image.open(image["confidence"]).size == (WIDTH, HEIGHT)
+    panels = Image.open(image["panels"])
+    assert panels.width > 3.9 * 384  # photo, given, map, confidence
+    ids = open_root(tmp_path / "out")[0].read_map().ids
+    assert np.array_equal(ids[given.ids > 0], given.ids[given.ids > 0])
+
+
 # ---------------------------------------------------------------------------------------------------------------- a user's mistakes
+def test_options_of_refine_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    args = ["inpaint", photo(tmp_path / "a.png"), "--partial", label(tmp_path / "given.png", partial_map(1)), "-o", tmp_path / "out"]
+    assert "--strength: expected with --method refine only" in refused(capsys, *args, "--strength", "0.3")
+    assert "--certain: expected with --method refine only" in refused(capsys, *args, "--certain", tmp_path / "given.png")
+    assert "--strength: expected above 0 to 1, got 0.0" in refused(capsys, *args, "--method", "refine", "--strength", "0")
+    refine = [*args, "--method", "refine", "--certain", tmp_path / "nowhere.png"]
+    assert "--certain: expected a label PNG" in refused(capsys, *refine)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_map_of_another_size(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     a = photo(tmp_path / "a.png")
     turned = label(tmp_path / "turned.png", PanopticMap(partial_map(1).ids.T))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from ldmseg.diffusion.objective import denoising_loss, draw_timesteps, loss_weight
-from ldmseg.diffusion.sampler import image_noise, sample
+from ldmseg.diffusion.sampler import image_noise, resampled, sample
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 
@@ -215,3 +215,34 @@ def test_saves_as_a_scheduler(tmp_path: Path) -> None:
     assert torch.equal(again.alphas_cumprod, NoiseSchedule(beta_schedule="squaredcos_cap_v2").alphas_cumprod)
     again.set_timesteps(3)
     assert again.timesteps.tolist() == [999, 666, 332]
+
+
+@pytest.mark.parametrize(
+    ("jump", "times", "expected"),
+    [
+        (2, 1, [9, 7, 5, 3, 1]),
+        (2, 2, [9, 7, 5, 9, 7, 5, 3, 1, 5, 3, 1]),
+        (3, 2, [9, 7, 5, 3, 9, 7, 5, 3, 1, 3, 1]),
+        (1, 3, [9, 7, 9, 7, 9, 7, 5, 7, 5, 7, 5, 3, 5, 3, 5, 3, 1, 3, 1, 3, 1]),
+        (9, 2, [9, 7, 5, 3, 1, 9, 7, 5, 3, 1]),
+    ],
+)
+def test_resampling_goes_each_stretch_several_times(jump: int, times: int, expected: list[int]) -> None:
+    assert resampled([9, 7, 5, 3, 1], jump, times) == expected
+    assert resampled([9], jump, times) == [9]
+
+
+def test_a_climb_is_the_forward_process() -> None:
+    """Noise added from one timestep to a later one leaves the marginals of the schedule."""
+    schedule, generator = NoiseSchedule(), torch.Generator().manual_seed(0)
+    clean = torch.full((1, 1, 200, 200), 0.7)
+    x = schedule.noised(clean, torch.randn(clean.shape, generator=generator), torch.tensor([200]))
+    higher = schedule.noised_again(x, 200, 800, torch.randn(clean.shape, generator=generator))
+    alpha = schedule.alphas_cumprod[800]
+    assert float(higher.mean()) == pytest.approx(0.7 * float(alpha.sqrt()), abs=0.02)
+    assert float(higher.var()) == pytest.approx(1 - float(alpha), abs=0.02)
+
+
+def test_a_climb_needs_noise() -> None:
+    with pytest.raises(InputError, match="resampling needs one per image"):
+        sample(lambda x, t, e: x, torch.zeros(1, 1, 2, 2), [9, 5, 9, 5], NoiseSchedule())

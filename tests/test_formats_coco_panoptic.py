@@ -13,6 +13,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from ldmseg.errors import InputError
+from ldmseg.formats.coco_json import read_provenance
+from ldmseg.formats.coco_layout import CocoFiles
 from ldmseg.formats.coco_panoptic import Category, CocoPanoptic, CocoPanopticWriter, open_root, write_coco_panoptic
 from ldmseg.formats.id_png import write_id_png
 from ldmseg.panoptic import PanopticMap, Segment
@@ -264,3 +266,37 @@ def test_a_real_crowd_is_known(shared: Path) -> None:
     record = next(r for r in data if any(s.iscrowd for s in r.segments))
     crowd = [s for s in record.read_map().segments if s.iscrowd]
     assert crowd and all(s.isthing for s in crowd)
+
+
+def test_several_people_s_maps_of_one_photo(tmp_path: Path) -> None:
+    with CocoPanopticWriter(tmp_path, CATEGORIES) as writer:
+        for number, name in enumerate(("x/1.png", "x/2.png")):
+            writer.add("a.jpg", 1, MAP, png_name=name, annotator=number)
+        with pytest.raises(InputError, match="image_id: 1 was added before"):
+            writer.add("a.jpg", 1, MAP, png_name="3.png")
+        with pytest.raises(InputError, match="image_id: 1 was added before"):
+            writer.add("b.jpg", 1, MAP, png_name="3.png", annotator=3)
+    data = open_root(tmp_path)
+    assert [(r.annotator, r.png_path.name) for r in data] == [(0, "1.png"), (1, "2.png")]
+    assert len(json.loads((tmp_path / "panoptic.json").read_text())["images"]) == 1
+
+
+def test_where_a_data_set_comes_from_is_written(root: Path) -> None:
+    change(root, lambda d: d.update(info={"year": 2018}, licenses=[{"id": 3}]))
+    change(root, lambda d: d["images"][0].update(license=3, flickr_url="http://x"))
+    known = read_provenance(root / "panoptic.json")
+    assert known and known.images == {1: {"license": 3, "flickr_url": "http://x"}}
+    with CocoPanopticWriter(root / "new", CATEGORIES, provenance=known) as writer:
+        writer.add("a.jpg", 1, MAP)
+    document = json.loads((root / "new" / "panoptic.json").read_text())
+    assert document["info"] == {"year": 2018} and document["licenses"] == [{"id": 3}]
+    assert document["images"] == [{"license": 3, "flickr_url": "http://x", "id": 1, "file_name": "a.jpg", "width": 4, "height": 2}]
+
+
+def test_empty_segments_are_left_out_where_they_are_expected(root: Path) -> None:
+    change(root, lambda d: d["annotations"][0]["segments_info"].append({"id": 8, "category_id": 3}))
+    files = CocoFiles(root / "panoptic.json", empty_segments=True)
+    assert CocoPanoptic.at(files)[0].read_map() == MAP
+    change(root, lambda d: d["annotations"][0]["segments_info"].pop(0))
+    with pytest.raises(InputError, match="5 not listed, 8 without a pixel"):
+        CocoPanoptic.at(files)[0].read_map()

@@ -125,7 +125,7 @@ def test_damaged_folders_are_one_line(tmp_path: Path, victim: str) -> None:
     st.integers(1, 50),
     st.integers(0, 14),
     st.floats(0, 1),
-    st.sampled_from(["condition", "project"]),
+    st.sampled_from(["condition", "project", "resample"]),
     st.sampled_from([PIPE, SPATIAL]),
     st.integers(0, 2**32 - 1),
 )
@@ -157,12 +157,76 @@ def test_the_partial_map_is_seen() -> None:
     """Both methods answer to what was given: another partial map gives other latents, with the same noise."""
     ids = np.zeros((32, 32), dtype=int)
     ids[:, :16] = 1
-    for method in ("condition", "project"):
+    for method in ("condition", "project", "resample", "refine"):
         first, second = (
             PIPE.inpaint(photo(32, 32), PanopticMap(i), method=method, generator=seeded(), output_type="latent").maps[0]
             for i in (ids, ids[:, ::-1])
         )
         assert not torch.allclose(first, second, atol=1e-3)
+
+
+def test_a_label_smaller_than_a_cell_counts() -> None:
+    """A single known pixel changes the latents of its cell, with every method."""
+    ids = np.zeros((32, 32), dtype=int)
+    ids[3, 3] = 1
+    for method in ("condition", "project", "resample"):
+        with_it, without = (
+            PIPE.inpaint(photo(32, 32), PanopticMap(i), method=method, generator=seeded(), output_type="latent", num_inference_steps=1)
+            for i in (ids, np.zeros_like(ids))
+        )
+        difference = (with_it.maps[0] - without.maps[0]).abs().amax(0)  # (4, 4)
+        assert difference[0, 0] > 1e-3
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0.05, 1), st.floats(0, 1), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_refining_keeps_certain_pixels(height: int, width: int, strength: float, share: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rough = PanopticMap(rng.integers(0, 10, (height, width)))
+    sure = rng.random((height, width)) < share
+    options = {"method": "refine", "strength": strength, "num_inference_steps": 2, "generator": seeded(seed)}
+    done = PIPE.inpaint(photo(height, width, 1), rough, certain=sure, **options).maps[0]
+    known = sure & (rough.ids != VOID)
+    assert np.array_equal(done.ids[known], rough.ids[known])
+    assert (done.ids > 0).all()
+
+
+def test_little_strength_is_a_short_way() -> None:
+    steps: list[int] = []
+
+    def count(pipe: LDMSegPipeline, step: int, timestep: int, tensors: dict) -> dict:
+        steps.append(timestep)
+        return {}
+
+    rough = PanopticMap(np.ones((32, 32), dtype=int))
+    for strength, expected in ((0.3, [299, 199, 99]), (0.01, [99]), (1.0, [999 - 100 * i for i in range(10)])):
+        steps.clear()
+        PIPE.inpaint(photo(32, 32), rough, method="refine", strength=strength, num_inference_steps=10, callback_on_step_end=count)
+        assert steps == expected
+
+
+def test_an_ensemble_is_drawn_in_one_batch_and_keeps_what_is_given() -> None:
+    ids = np.zeros((24, 40), dtype=int)
+    ids[4:20, :16] = 900
+    out = PIPE.inpaint(photo(24, 40), PanopticMap(ids), ensemble_size=3, generator=seeded())
+    assert out.confidence is not None and out.samples is not None
+    assert out.confidence[0].shape == (24, 40)
+    assert (out.confidence[0][ids == 900] == 1).all()
+    assert (out.maps[0].ids[ids == 900] == 900).all()
+    assert len(out.samples[0]) == 3
+    assert all((one.ids[ids == 900] == 900).all() for one in out.samples[0])
+    latents = PIPE(photo(24, 40), ensemble_size=3, generator=seeded(), output_type="latent").maps[0]
+    assert latents.shape == (3, 4, 4, 4)
+    assert not torch.equal(latents[0], latents[1])
+
+
+def test_an_ensemble_does_not_depend_on_its_batch() -> None:
+    images = [photo(32, 32, 1), photo(20, 50, 2)]
+    together = PIPE(images, generator=[seeded(0), seeded(1)], ensemble_size=2, output_type="latent").maps
+    alone = PIPE(images[1], generator=seeded(1), ensemble_size=2, output_type="latent").maps[0]
+    assert torch.allclose(alone, together[1], atol=1e-5)
+    single = PIPE(images[0], generator=seeded(0), ensemble_size=1)
+    assert single.confidence is None
 
 
 def test_projection_ends_with_the_given_latents() -> None:
@@ -201,6 +265,20 @@ def _first_random_code() -> int:
         (lambda p: p.inpaint(photo(8, 8), np.ones((8, 8))), "partial: expected"),
         (lambda p: p.inpaint(photo(8, 8), PanopticMap(np.ones((8, 8), int)), method="magic"), "method: expected one of"),
         (lambda p: p.inpaint(photo(4, 4), PanopticMap(np.arange(1, 17).reshape(4, 4))), "partial: expected at most 15 segments"),
+        (lambda p: p(photo(8, 8), ensemble_size=0), "ensemble_size: expected at least 1, got 0"),
+        (
+            lambda p: p.inpaint(photo(8, 8), PanopticMap(np.ones((8, 8), int)), method="refine", strength=0),
+            "strength: expected above 0 to 1, got 0",
+        ),
+        (lambda p: p.inpaint(photo(8, 8), PanopticMap(np.ones((8, 8), int)), certain=np.ones((8, 8), bool)), "certain: expected with"),
+        (
+            lambda p: p.inpaint(photo(8, 8), PanopticMap(np.ones((8, 8), int)), method="refine", certain=np.ones((8, 9), bool)),
+            r"certain: expected \(H, W\) booleans of the map's size \(8, 8\), got \(8, 9\)",
+        ),
+        (
+            lambda p: p.inpaint(photo(8, 8), PanopticMap(np.ones((8, 8), int)), method="resample", resamplings=0),
+            "jump, resamplings: expected at least 1",
+        ),
     ],
 )
 def test_bad_input_is_named_before_anything_is_computed(call, message: str) -> None:

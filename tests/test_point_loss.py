@@ -49,15 +49,15 @@ def test_every_id_at_once() -> None:
     assert all(torch.isfinite(x) and x > 0 for x in (losses.ce, losses.bce, losses.dice))
 
 
-def test_mask_losses_are_averaged_over_masks() -> None:
-    """Two images, one with one mask and one with two: as if the three masks stood in a list."""
-    one, two = torch.full((1, 8, 8), 1), torch.full((1, 8, 8), 2)
-    two[..., 4:] = 5
-    logits = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(3))
-    both = point_losses(logits, torch.cat([one, two]), 64, generators(2))
-    first = point_losses(logits[:1], one, 64, generators(1))
-    second = point_losses(logits[1:], two, 64, [torch.Generator().manual_seed(1)])
-    assert float(both.dice) == pytest.approx((float(first.dice) + 2 * float(second.dice)) / 3, rel=1e-5)
+def test_every_image_counts_the_same() -> None:
+    """Images with one mask, two masks, much void and nothing but void: their batch is the mean of them alone."""
+    ids = torch.ones(4, 8, 8, dtype=torch.long)
+    ids[1, :, 4:], ids[2, :, 1:], ids[3] = 5, 0, 0
+    logits = torch.randn(4, 8, 8, 8, generator=torch.Generator().manual_seed(3))
+    together = point_losses(logits, ids, 64, generators(4))
+    alone = [point_losses(logits[i : i + 1], ids[i : i + 1], 64, [torch.Generator().manual_seed(i)]) for i in range(4)]
+    for name in ("ce", "bce", "dice"):
+        assert float(getattr(together, name)) == pytest.approx(sum(float(getattr(one, name)) for one in alone) / 4, rel=1e-5), name
 
 
 def test_uncertain_points_lie_at_the_boundary() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ldmseg.errors import InputError
 from ldmseg.panoptic import PanopticMap, Segment
-from ldmseg.visualize import VOID_COLOR, color_map, contact_sheet, id_colors, overlay, palette
+from ldmseg.visualize import VOID_COLOR, color_map, completion_panels, confidence_map, contact_sheet, id_colors, overlay, palette
 
 
 @pytest.fixture
@@ -135,3 +135,21 @@ def test_contact_sheet_names_the_bad_argument(arguments: dict[str, object], name
 def test_pictures_and_scenes_need_no_torch() -> None:
     code = "import sys; import ldmseg.visualize, ldmseg.data.scenes; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_confidence_is_brighter_where_it_is_higher() -> None:
+    picture = np.asarray(confidence_map(np.linspace(0, 1, 50)[None].repeat(3, 0)).convert("L")).astype(int)
+    assert picture.shape == (3, 50)
+    assert (np.diff(picture[0]) >= 0).all()
+    assert picture[0, -1] - picture[0, 0] > 150
+    for wrong in (np.full((2, 2), 1.5), np.full((2, 2), np.nan), np.zeros(4)):
+        with pytest.raises(InputError, match="confidence: expected"):
+            confidence_map(wrong)
+
+
+def test_panels_show_what_there_is(halves: PanopticMap) -> None:
+    photo = np.full((8, 12, 3), 128, dtype=np.uint8)
+    alone = completion_panels(photo, halves, tile=64)
+    everything = completion_panels(photo, halves, given=halves, confidence=np.ones((8, 12)), tile=64)
+    assert everything.height == alone.height
+    assert (everything.width - 4) == 2 * (alone.width - 4)  # four panels against two, and one margin

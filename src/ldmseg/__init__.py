@@ -9,11 +9,14 @@ __version__ = "0.1.0"
 
 # Names load their module on first use, so that `ldmseg --help` and the numpy-only parts never import torch.
 _HOMES = {
+    "ClipImageDescriptor": "ldmseg.models.descriptors",
+    "ClipTextDescriptor": "ldmseg.models.descriptors",
     "ConvImageEncoder": "ldmseg.models.image_encoder",
     "Denoiser": "ldmseg.models.denoiser",
     "FrozenImageEncoder": "ldmseg.models.image_encoder",
     "ImageEncoder": "ldmseg.models.image_encoder",
     "LDMSegPipeline": "ldmseg.pipeline",
+    "LearnedDescriptor": "ldmseg.models.descriptors",
     "MaskAutoencoder": "ldmseg.models.mask_autoencoder",
     "NoiseSchedule": "ldmseg.diffusion.schedule",
     "PanopticMap": "ldmseg.panoptic",
@@ -21,6 +24,7 @@ _HOMES = {
     "Segment": "ldmseg.panoptic",
     "Thresholds": "ldmseg.postprocess",
     "VOID": "ldmseg.panoptic",
+    "VaeMaskAutoencoder": "ldmseg.models.vae_mask_autoencoder",
     "build_denoiser": "ldmseg.models.denoiser",
     "decode_ids": "ldmseg.codes",
     "encode_ids": "ldmseg.codes",
@@ -30,17 +34,21 @@ _HOMES = {
 }
 __all__ = [
     "VOID",
+    "ClipImageDescriptor",
+    "ClipTextDescriptor",
     "ConvImageEncoder",
     "Denoiser",
     "FrozenImageEncoder",
     "ImageEncoder",
     "LDMSegPipeline",
+    "LearnedDescriptor",
     "MaskAutoencoder",
     "NoiseSchedule",
     "PanopticMap",
     "PanopticQuality",
     "Segment",
     "Thresholds",
+    "VaeMaskAutoencoder",
     "__version__",
     "build_denoiser",
     "decode_ids",
@@ -60,8 +68,10 @@ if TYPE_CHECKING:
     from ldmseg.diffusion.schedule import NoiseSchedule
     from ldmseg.metrics.panoptic_quality import PanopticQuality
     from ldmseg.models.denoiser import Denoiser, build_denoiser
+    from ldmseg.models.descriptors import ClipImageDescriptor, ClipTextDescriptor, LearnedDescriptor
     from ldmseg.models.image_encoder import ConvImageEncoder, FrozenImageEncoder, ImageEncoder
     from ldmseg.models.mask_autoencoder import MaskAutoencoder
+    from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
     from ldmseg.panoptic import VOID, PanopticMap, Segment
     from ldmseg.pipeline import LDMSegPipeline
     from ldmseg.postprocess import Thresholds

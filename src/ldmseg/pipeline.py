@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any, Literal, Self, get_args
 
@@ -11,24 +11,34 @@ import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ldmseg.codes import IdPolicy, assign_given
-from ldmseg.diffusion.sampler import SamplerName, image_noise, sample
+from ldmseg import edges
+from ldmseg.codes import IdPolicy
+from ldmseg.completion import GivenMap, complete, in_model_terms
+from ldmseg.diffusion.sampler import SamplerName, image_noise, resampled, sample
 from ldmseg.diffusion.schedule import NoiseSchedule
+from ldmseg.ensemble import consensus
 from ldmseg.errors import InputError
 from ldmseg.inputs import ImageInput, image_batch, load_images
 from ldmseg.models.denoiser import Condition, Denoiser
+from ldmseg.models.descriptors import Descriptor
+from ldmseg.models.guidance import captions_for, check_descriptor, check_guidance, guided
 from ldmseg.models.image_encoder import ImageEncoder
-from ldmseg.models.known_cells import KnownCells, known_cells, shrink_partial
+from ldmseg.models.known_cells import KnownCells, known_cells
 from ldmseg.models.loading import loading_errors, model_folder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.panoptic import VOID, PanopticMap, Segment
+from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.postprocess import Thresholds, to_panoptic
 
 OutputType = Literal["panoptic", "np", "pt", "latent"]
-InpaintMethod = Literal["auto", "condition", "project"]
+InpaintMethod = Literal["auto", "condition", "project", "resample", "refine"]
 StepCallback = Callable[["LDMSegPipeline", int, int, dict[str, Any]], dict[str, Any]]
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+RESAMPLE_JUMP = 2
+"""Steps of a stretch that `resample` goes through several times."""
 
 
 @dataclass
@@ -37,18 +47,43 @@ class LDMSegOutput(BaseOutput):
 
     Attributes:
         maps: one per image, at the image's own size. A `PanopticMap` each (`output_type="panoptic"`), an (H, W) int32 array (`np`) or
-            tensor (`pt`) of ids, or (C, h, w) mask latents (`latent`).
+            tensor (`pt`) of ids, or mask latents (`latent`): (C, h, w), with an ensemble (K, C, h, w).
+        confidence: with an ensemble, one (H, W) float32 array per image: the share of the samples that agree with the map there.
+        samples: with an ensemble, the K maps of each image; segments that match the map's have its ids.
     """
 
     maps: list[Any]
+    confidence: list[NDArray[np.float32]] | None = None
+    samples: list[tuple[PanopticMap, ...]] | None = None
 
 
 @dataclass(frozen=True)
-class _Given:
-    """A partial map in the model's terms: `coded` (S, S) ids of the codes, VOID unknown, and the given id of each code."""
+class _Request:
+    """How one call is to be answered; what every entry point shares."""
 
-    coded: np.ndarray
-    own_ids: dict[int, int]
+    num_inference_steps: int | None
+    generator: Generators
+    latents: Tensor | None
+    sampler: SamplerName | None
+    thresholds: Thresholds | None
+    follow_edges: bool | None
+    ensemble_size: int
+    output_type: OutputType
+    return_dict: bool
+    callback_on_step_end: StepCallback | None
+    callback_on_step_end_tensor_inputs: Sequence[str]
+    prompt: str | Sequence[str] | None
+    guidance_scale: float | None
+
+
+@dataclass(frozen=True)
+class _Completion:
+    """What is given of each image, and what is done with it."""
+
+    given: list[GivenMap] = field(default_factory=list)
+    method: InpaintMethod = "auto"
+    strength: float = 1.0
+    resamplings: int = 1
 
 
 class LDMSegPipeline(DiffusionPipeline):
@@ -63,14 +98,19 @@ class LDMSegPipeline(DiffusionPipeline):
         id_policy: how given segments of a partial map get the model's ids, as in training.
         num_inference_steps, sampler, rescale_std: defaults of the sampling loop (`ldmseg.diffusion.sampler.sample`).
         thresholds: default `Thresholds` of the post-processing, in its order.
+        follow_edges: default of the calls' argument.
+        descriptor: makes the tokens of a denoiser with cross-attention; none for one without.
+        guidance_scale: default strength of the guidance by the descriptor; 1 is off.
     """
 
     mask_autoencoder: MaskAutoencoder
     image_encoder: ImageEncoder
     unet: Denoiser
     scheduler: NoiseSchedule
+    descriptor: Descriptor | None
 
-    model_cpu_offload_seq = "image_encoder->unet->mask_autoencoder"  # type: ignore[assignment]
+    model_cpu_offload_seq = "image_encoder->descriptor->unet->mask_autoencoder"  # type: ignore[assignment]
+    _optional_components = ["descriptor"]  # noqa: RUF012  # as diffusers declares it
     _callback_tensor_inputs = ("latents", "estimate")
 
     def __init__(
@@ -85,13 +125,19 @@ class LDMSegPipeline(DiffusionPipeline):
         sampler: SamplerName = "ddim",
         rescale_std: float | None = None,
         thresholds: tuple[float, int, float, float] = (0.0, 0, 0.5, 0.9),
+        follow_edges: bool = True,
+        descriptor: Descriptor | None = None,
+        guidance_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if mask_autoencoder.downscale != image_encoder.downscale:
             raise InputError(
                 f"image_encoder: expected the mask autoencoder's downscale {mask_autoencoder.downscale}, got {image_encoder.downscale}"
             )
+        check_descriptor(descriptor, unet)
+        check_guidance(descriptor, guidance_scale)
         self.register_modules(mask_autoencoder=mask_autoencoder, image_encoder=image_encoder, unet=unet, scheduler=scheduler)
+        self.register_modules(descriptor=descriptor)
         self.register_to_config(
             image_size=image_size,
             id_policy=id_policy,
@@ -99,6 +145,8 @@ class LDMSegPipeline(DiffusionPipeline):
             sampler=sampler,
             rescale_std=rescale_std,
             thresholds=list(thresholds),
+            follow_edges=follow_edges,
+            guidance_scale=guidance_scale,
         )
 
     @classmethod
@@ -125,14 +173,18 @@ class LDMSegPipeline(DiffusionPipeline):
         image: ImageInput | Sequence[ImageInput],
         *,
         num_inference_steps: int | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        generator: Generators = None,
         latents: Tensor | None = None,
         sampler: SamplerName | None = None,
         thresholds: Thresholds | None = None,
+        follow_edges: bool | None = None,
+        ensemble_size: int = 1,
         output_type: OutputType = "panoptic",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        prompt: str | Sequence[str] | None = None,
+        guidance_scale: float | None = None,
     ) -> LDMSegOutput:
         """Segment photos (algorithm 2).
 
@@ -141,32 +193,37 @@ class LDMSegPipeline(DiffusionPipeline):
                 (B, 3, H, W) tensor in 0..1 (or uint8), or a list of such.
             num_inference_steps: sampling steps, 1..1000; more are slower and, to a point, better.
             generator: one, or one per image. With one per image the result of an image does not depend on its batch.
-            latents: (B, C, h, w) standard normal noise to start from, in place of drawn noise.
+            latents: (B K, C, h, w) standard normal noise to start from, in place of drawn noise; the K of an image stand together.
             sampler: `ddim`, `ddpm` or `renoise`.
             thresholds: what is left void (`Thresholds`).
+            follow_edges: whether borders are put where the photo has edges (`ldmseg.edges`); costs no pass of a network.
+            ensemble_size: K samples are drawn of each image, in one batch; the map is what they agree on (`ldmseg.ensemble`).
             output_type: see `LDMSegOutput`.
             return_dict: False returns a tuple.
             callback_on_step_end: (pipeline, step, timestep, tensors) -> tensors to put back, after each step.
             callback_on_step_end_tensor_inputs: of `latents`, `estimate`.
+            prompt: one caption per image, for a model whose descriptor reads captions.
+            guidance_scale: how strongly a descriptor guides: out = empty + scale (out - empty); 1 is off.
 
         Raises:
             InputError: an argument is of the wrong kind, shape or range.
         """
-        images = load_images(image)
-        sampled = self._sample(
-            images,
-            None,
-            "auto",
+        request = _Request(
             num_inference_steps,
             generator,
             latents,
             sampler,
+            thresholds,
+            follow_edges,
+            ensemble_size,
+            output_type,
+            return_dict,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
-            output_type,
+            prompt,
+            guidance_scale,
         )
-        maps = self._output(sampled, images, self._thresholds(thresholds), output_type)
-        return LDMSegOutput(maps=maps) if return_dict else (maps,)  # type: ignore[return-value]  # as diffusers has it
+        return self._answer(load_images(image), request, None)
 
     @torch.no_grad()
     def inpaint(
@@ -175,22 +232,38 @@ class LDMSegPipeline(DiffusionPipeline):
         partial: PanopticMap | Sequence[PanopticMap],
         *,
         method: InpaintMethod = "auto",
+        strength: float = 0.5,
+        certain: NDArray[np.bool_] | Sequence[NDArray[np.bool_]] | None = None,
+        resamplings: int = 4,
         num_inference_steps: int | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        generator: Generators = None,
         latents: Tensor | None = None,
         sampler: SamplerName | None = None,
         thresholds: Thresholds | None = None,
+        follow_edges: bool | None = None,
+        ensemble_size: int = 1,
         output_type: OutputType = "panoptic",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        prompt: str | Sequence[str] | None = None,
+        guidance_scale: float | None = None,
     ) -> LDMSegOutput:
         """Complete partial maps (section 3.3): void pixels are filled in, given ones come back exactly, given ids survive.
 
+        | method | does |
+        |---|---|
+        | `condition` | shows the partial map to the network, which needs partial-map channels |
+        | `project` | algorithm 3: what is known is put back into the estimate at each step |
+        | `resample` | the same, with each stretch of steps gone through `resamplings` times (RePaint) |
+        | `refine` | takes the map for a rough one: its latents are noised to `strength` and denoised again |
+        | `auto` | `condition` where the model can, else `project` |
+
         Args:
             partial: one map per image, of the image's size; VOID is unknown. New segments get ids that no given segment has.
-            method: `condition` shows the partial map to the network (needs a model with partial-map channels), `project` is
-                algorithm 3: the known latent cells are put back at each step. `auto` is `condition` where the model can.
+            strength: for `refine`, how much of the way to noise the map is taken, above 0 to 1; little keeps more of it.
+            certain: for `refine`, (H, W) per image, the pixels that come back as given; none by default.
+            resamplings: for `resample`.
             Others as in `__call__`.
 
         Raises:
@@ -199,153 +272,193 @@ class LDMSegPipeline(DiffusionPipeline):
         """
         images = load_images(image)
         partials = [partial] if isinstance(partial, PanopticMap) else list(partial)
-        self._check_partials(partials, images, method)
-        given = [self._in_model_terms(p) for p in partials]
-        if method == "auto":
-            method = "condition" if self.unet.config["partial"] else "project"
-        sampled = self._sample(
-            images,
-            given,
-            method,
+        self._check_partials(partials, images)
+        method = self._checked_method(method, strength, certain)
+        sure = _certain_pixels(certain, partials) if method == "refine" else [None] * len(partials)
+        size, num_ids, policy = self.config["image_size"], self.mask_autoencoder.config["num_ids"], self.config["id_policy"]
+        given = [in_model_terms(p, size, num_ids, policy, c) for p, c in zip(partials, sure, strict=True)]
+        request = _Request(
             num_inference_steps,
             generator,
             latents,
             sampler,
+            thresholds,
+            follow_edges,
+            ensemble_size,
+            output_type,
+            return_dict,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
-            output_type,
+            prompt,
+            guidance_scale,
         )
-        maps = self._output(sampled, images, self._thresholds(thresholds), output_type, partials, given)
-        return LDMSegOutput(maps=maps) if return_dict else (maps,)  # type: ignore[return-value]  # as diffusers has it
+        return self._answer(images, request, _Completion(given, method, strength, resamplings))
 
     # ------------------------------------------------------------------------------------------------------------------- steps
-    def _sample(
-        self,
-        images: list[Tensor],
-        given: list[_Given] | None,
-        method: InpaintMethod,
-        steps: int | None,
-        generator: torch.Generator | Sequence[torch.Generator] | None,
-        latents: Tensor | None,
-        sampler: SamplerName | None,
-        callback: StepCallback | None,
-        callback_inputs: Sequence[str],
-        output_type: OutputType,
-    ) -> Tensor:
-        steps = self.config["num_inference_steps"] if steps is None else steps
-        timesteps = self.scheduler.trailing_timesteps(steps)
-        self._check_choices(output_type, callback_inputs)
-        generators = self._generators(generator, len(images))
+    def _answer(self, images: list[Tensor], request: _Request, completion: _Completion | None) -> LDMSegOutput:
+        self._check_choices(request, len(images))
+        latents = self._sample(images, request, completion)  # (B K, C, h, w)
+        output = self._output(latents, images, request, completion)
+        self.maybe_free_model_hooks()
+        return output if request.return_dict else tuple(value for value in vars(output).values() if value is not None)  # type: ignore[return-value]  # as diffusers has it
+
+    def _sample(self, images: list[Tensor], request: _Request, completion: _Completion | None) -> Tensor:
+        asked = request.num_inference_steps
+        timesteps = self.scheduler.trailing_timesteps(self.config["num_inference_steps"] if asked is None else asked)
+        copies = request.ensemble_size
+        generators = self._generators(request.generator, len(images), copies)
         device, dtype = self._execution_device, self.unet.dtype
 
         pixels = image_batch(images, self.config["image_size"]).to(device, dtype)  # (B, 3, S, S)
-        image_latents = self.image_encoder.encode(pixels)  # (B, C, h, w)
-        shape = (len(images), self.mask_autoencoder.config["latent_channels"], *image_latents.shape[-2:])
-        noise = self._noise(latents, shape, generators).to(device, dtype)
-        known = self._known(given, device, dtype) if given is not None else None
-        condition = Condition(image_latents)
-        if known is not None and method == "condition":
-            condition = replace(condition, partial=known.latents, validity=known.validity)
+        image_latents = self.image_encoder.encode(pixels).repeat_interleave(copies, 0)  # (B K, C, h, w)
+        shape = (len(image_latents), self.mask_autoencoder.config["latent_channels"], *image_latents.shape[-2:])
+        x = self._noise(request.latents, shape, generators).to(device, dtype)
+        tokens, empty = self._tokens(pixels, request)
+        condition, sampler = Condition(image_latents, tokens=tokens), request.sampler or self.config["sampler"]
+        project = estimate = None
+        if completion is not None:
+            known = self._known([g.certain_coded for g in completion.given], copies, device, dtype)
+            if self._shows_partial(completion):
+                condition = replace(condition, partial=known.latents, validity=known.validity)
+            if completion.method in ("project", "resample"):
+                sampler = request.sampler or "renoise"
+            if completion.method in ("project", "resample", "refine") and bool(known.validity.any()):
 
-        def denoise(x_t: Tensor, timestep: Tensor, estimate: Tensor | None) -> Tensor:
-            return self.unet(x_t, timestep, condition=condition, estimate=estimate)
+                def project(clean: Tensor) -> Tensor:
+                    return known.put_back(clean, self.mask_autoencoder)
 
+            if completion.method == "resample":
+                timesteps = resampled(timesteps, RESAMPLE_JUMP, completion.resamplings)
+            if completion.method == "refine":
+                timesteps = timesteps[-max(1, round(completion.strength * len(timesteps))) :]
+                estimate = self._known([g.coded for g in completion.given], copies, device, dtype).latents
+                x = self.scheduler.noised(estimate, x, torch.full((len(x),), timesteps[0], device=device))
+
+        denoise = guided(self.unet, condition, empty, self._guidance_scale(request))
         with self.progress_bar(total=len(timesteps)) as progress:
 
             def after_step(index: int, timestep: int, x: Tensor, clean: Tensor) -> Tensor:
                 progress.update()
-                if callback is None:
+                if request.callback_on_step_end is None:
                     return x
                 tensors = {"latents": x, "estimate": clean}
-                return callback(self, index, timestep, {k: tensors[k] for k in callback_inputs}).get("latents", x)
+                chosen = {name: tensors[name] for name in request.callback_on_step_end_tensor_inputs}
+                return request.callback_on_step_end(self, index, timestep, chosen).get("latents", x)
 
             return sample(
                 denoise,
-                noise,
+                x,
                 timesteps,
                 self.scheduler,
-                project=known.put_back if known is not None and method == "project" else None,
-                sampler="renoise" if method == "project" and sampler is None else sampler or self.config["sampler"],
+                project=project,
+                sampler=sampler,
                 generators=generators,
                 rescale_std=self.config["rescale_std"],
+                estimate=estimate,
                 callback=after_step,
             )
 
-    def _known(self, given: list[_Given], device: torch.device, dtype: torch.dtype) -> KnownCells:
-        coded = torch.from_numpy(np.stack([g.coded for g in given])).to(device)
-        return known_cells(self.mask_autoencoder, coded).to(dtype)
+    def _guidance_scale(self, request: _Request) -> float:
+        return self.config["guidance_scale"] if request.guidance_scale is None else request.guidance_scale
 
-    def _output(
+    def _tokens(self, pixels: Tensor, request: _Request) -> tuple[Tensor | None, Tensor | None]:
+        """The descriptor's tokens and, where they guide, the empty ones, (B K, L, width)."""
+        if self.descriptor is None:
+            return None, None
+        count, copies = len(pixels), request.ensemble_size
+        tokens = self.descriptor(count, pixels, captions_for(self.descriptor, request.prompt, count)).repeat_interleave(copies, 0)
+        return tokens, self.descriptor.empty(len(tokens)) if self._guidance_scale(request) != 1 else None
+
+    def _shows_partial(self, completion: _Completion) -> bool:
+        """Whether the network sees what is certain: always with `condition`, and where it can when a rough map is refined."""
+        return completion.method == "condition" or (completion.method == "refine" and bool(self.unet.config["partial"]))
+
+    def _known(self, coded: list[NDArray[np.int64]], copies: int, device: torch.device, dtype: torch.dtype) -> KnownCells:
+        ids = torch.from_numpy(np.stack(coded)).repeat_interleave(copies, 0).to(device)  # (B K, S, S)
+        return known_cells(self.mask_autoencoder, ids).to(dtype)
+
+    def _output(self, latents: Tensor, images: list[Tensor], request: _Request, completion: _Completion | None) -> LDMSegOutput:
+        copies, kind = request.ensemble_size, request.output_type
+        if kind == "latent":
+            return LDMSegOutput(maps=list(latents if copies == 1 else latents.unflatten(0, (-1, copies))))
+        thresholds = request.thresholds or Thresholds(*self.config["thresholds"])
+        snap = self.config["follow_edges"] if request.follow_edges is None else request.follow_edges
+        output = LDMSegOutput(maps=[]) if copies == 1 else LDMSegOutput(maps=[], confidence=[], samples=[])
+        for index, image in enumerate(images):
+            given = completion.given[index] if completion is not None else None
+            own = latents[index * copies : (index + 1) * copies]
+            photo = (image * 255).round().byte().movedim(0, -1).numpy() if snap else None  # (H, W, 3)
+            samples = tuple(self._decode(one, (image.shape[-2], image.shape[-1]), thresholds, given, photo) for one in own)
+            pmap = samples[0]
+            if output.confidence is not None and output.samples is not None:
+                agreed = consensus(samples, fixed_ids={s.id for s in given.map.segments} if given is not None else ())
+                pmap = agreed.map
+                output.confidence.append(agreed.confidence)
+                output.samples.append(agreed.samples)
+            output.maps.append(pmap if kind == "panoptic" else _as_ids(pmap, kind))
+        return output
+
+    def _decode(
         self,
         latents: Tensor,
-        images: list[Tensor],
+        shape: tuple[int, int],
         thresholds: Thresholds,
-        output_type: OutputType,
-        partials: list[PanopticMap] | None = None,
-        given: list[_Given] | None = None,
-    ) -> list[Any]:
-        if output_type == "latent":
-            self.maybe_free_model_hooks()
-            return list(latents)
+        given: GivenMap | None,
+        photo: NDArray[np.uint8] | None,
+    ) -> PanopticMap:
+        """(C, h, w) -> the map at the photo's size; one at a time, because N logits a pixel are the pipeline's largest tensor."""
         size = self.config["image_size"]
-        maps: list[Any] = []
-        for index, image in enumerate(images):  # one at a time: N logits a pixel are the pipeline's largest tensor
-            logits = self.mask_autoencoder.decode(latents[index : index + 1])[0, :, :size, :size]  # (N, S, S)
-            pmap = to_panoptic(logits, thresholds, size=(image.shape[-2], image.shape[-1]))
-            if partials is not None and given is not None:
-                pmap = _paste(pmap, partials[index], given[index])
-            maps.append(pmap if output_type == "panoptic" else _as_ids(pmap, output_type))
-        self.maybe_free_model_hooks()
-        return maps
-
-    def _in_model_terms(self, partial: PanopticMap) -> _Given:
-        """Codes of the given segments by the id policy, on the model's square; a segment keeps at least one of its pixels there."""
-        size, num_ids = self.config["image_size"], self.mask_autoencoder.config["num_ids"]
-        ids = shrink_partial(partial, size)
-        square = PanopticMap(ids)
-        rng = np.random.default_rng(0)
-        codes = assign_given(square.dense, len(square), square.dense >= 0, num_ids, self.config["id_policy"], rng)
-        own_ids = {int(code): s.id for s, code in zip(square.segments, codes, strict=True)}
-        return _Given(np.append(codes, VOID)[square.dense], own_ids)
+        logits = self.mask_autoencoder.decode(latents[None])[0, :, :size, :size]  # (N, S, S)
+        pmap = to_panoptic(logits, thresholds, size=shape)
+        certain = np.zeros(shape, dtype=np.int32)
+        if given is not None:
+            pmap, certain = complete(pmap, given), np.where(given.certain, given.map.ids, VOID)
+        return pmap if photo is None else edges.follow_edges(pmap, photo, certain)
 
     # ------------------------------------------------------------------------------------------------------------------ checks
-    def _check_partials(self, partials: list[PanopticMap], images: list[Tensor], method: InpaintMethod) -> None:
-        if method not in get_args(InpaintMethod):
-            raise InputError(f"method: expected one of {', '.join(get_args(InpaintMethod))}, got {method!r}")
-        if method == "condition" and not self.unet.config["partial"]:
-            raise InputError("method: expected project, because this model has no partial-map channels, got 'condition'")
+    def _check_partials(self, partials: list[PanopticMap], images: list[Tensor]) -> None:
         if len(partials) != len(images):
             raise InputError(f"partial: expected one map per image ({len(images)}), got {len(partials)}")
-        most = self.mask_autoencoder.config["num_ids"] - 1
         for index, (partial, image) in enumerate(zip(partials, images, strict=True)):
             if not isinstance(partial, PanopticMap):
                 raise InputError(f"partial: expected a PanopticMap, got {type(partial).__name__}")
             if partial.shape != tuple(image.shape[-2:]):
                 raise InputError(f"partial: expected the size of image {index}, {tuple(image.shape[-2:])}, got {partial.shape} (H, W)")
-            if len(partial) > most:
-                raise InputError(f"partial: expected at most {most} segments (the model's ids), got {len(partial)}")
 
-    def _check_choices(self, output_type: str, callback_inputs: Sequence[str]) -> None:
-        if output_type not in get_args(OutputType):
-            raise InputError(f"output_type: expected one of {', '.join(get_args(OutputType))}, got {output_type!r}")
-        unknown = [name for name in callback_inputs if name not in self._callback_tensor_inputs]
+    def _checked_method(self, method: InpaintMethod, strength: float, certain: Any) -> InpaintMethod:
+        if method not in get_args(InpaintMethod):
+            raise InputError(f"method: expected one of {', '.join(get_args(InpaintMethod))}, got {method!r}")
+        if method == "condition" and not self.unet.config["partial"]:
+            raise InputError("method: expected project, because this model has no partial-map channels, got 'condition'")
+        if not 0 < strength <= 1:
+            raise InputError(f"strength: expected above 0 to 1, got {strength}")
+        if certain is not None and method != "refine":
+            raise InputError(f"certain: expected with method refine only (elsewhere all that is given is certain), got it with {method!r}")
+        if method == "auto":
+            return "condition" if self.unet.config["partial"] else "project"
+        return method
+
+    def _check_choices(self, request: _Request, count: int) -> None:
+        captions_for(self.descriptor, request.prompt, count)
+        check_guidance(self.descriptor, self._guidance_scale(request))
+        if request.output_type not in get_args(OutputType):
+            raise InputError(f"output_type: expected one of {', '.join(get_args(OutputType))}, got {request.output_type!r}")
+        if request.ensemble_size < 1:
+            raise InputError(f"ensemble_size: expected at least 1, got {request.ensemble_size}")
+        unknown = [name for name in request.callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
         if unknown:
             raise InputError(
                 f"callback_on_step_end_tensor_inputs: expected some of {', '.join(self._callback_tensor_inputs)}, got {', '.join(unknown)}"
             )
 
-    def _generators(self, generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[torch.Generator]:
-        """One per image; a single one hands each image a seed of its own."""
-        if isinstance(generator, Sequence):
-            if len(generator) != count:
-                raise InputError(f"generator: expected one, or one per image ({count}), got {len(generator)}")
-            return list(generator)
+    def _generators(self, generator: Generators, count: int, copies: int) -> list[torch.Generator]:
+        """One per sample; a single one hands each image a seed of its own, and an image's one hands them to its copies."""
+        if isinstance(generator, Sequence) and len(generator) != count:
+            raise InputError(f"generator: expected one, or one per image ({count}), got {len(generator)}")
         if generator is None:
-            return [torch.Generator().manual_seed(torch.Generator().seed()) for _ in range(count)]
-        if count == 1:
-            return [generator]
-        seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device).tolist()
-        return [torch.Generator().manual_seed(seed) for seed in seeds]
+            return [torch.Generator().manual_seed(torch.Generator().seed()) for _ in range(count * copies)]
+        each = list(generator) if isinstance(generator, Sequence) else _spread(generator, count)
+        return [one for own in each for one in _spread(own, copies)]
 
     def _noise(self, latents: Tensor | None, shape: tuple[int, ...], generators: list[torch.Generator]) -> Tensor:
         if latents is None:
@@ -354,23 +467,24 @@ class LDMSegPipeline(DiffusionPipeline):
             raise InputError(f"latents: expected shape {shape}, got {tuple(latents.shape)}")
         return latents
 
-    def _thresholds(self, thresholds: Thresholds | None) -> Thresholds:
-        if thresholds is not None:
-            return thresholds
-        return Thresholds(*self.config["thresholds"])
+
+def _spread(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    if count == 1:
+        return [generator]
+    seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device).tolist()
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def _paste(drawn: PanopticMap, partial: PanopticMap, given: _Given) -> PanopticMap:
-    """The completed map: drawn codes under the given ids, new segments under unused ids, and every known pixel as it was given."""
-    used = {s.id for s in partial.segments}
-    fresh = iter(i for i in range(1, len(used) + len(drawn) + 1) if i not in used)
-    names = {s.id: given.own_ids[s.id] if s.id in given.own_ids else next(fresh) for s in drawn.segments}
-    drawn = drawn.relabel(names)
-    ids = np.where(partial.ids != VOID, partial.ids, drawn.ids)
-    attributes = {s.id: s for s in partial.segments}
-    scores = {s.id: s.score for s in drawn.segments}
-    present = (int(i) for i in np.unique(ids) if i != VOID)
-    return PanopticMap(ids, tuple(attributes.get(i, Segment(i, score=scores.get(i))) for i in present))
+def _certain_pixels(certain: Any, partials: list[PanopticMap]) -> list[NDArray[np.bool_]]:
+    if certain is None:
+        return [np.zeros(partial.shape, dtype=bool) for partial in partials]
+    masks = [certain] if isinstance(certain, np.ndarray) and certain.ndim == 2 else list(certain)
+    if len(masks) != len(partials):
+        raise InputError(f"certain: expected one mask per image ({len(partials)}), got {len(masks)}")
+    for mask, partial in zip(masks, partials, strict=True):
+        if np.shape(mask) != partial.shape or np.asarray(mask).dtype != bool:
+            raise InputError(f"certain: expected (H, W) booleans of the map's size {partial.shape}, got {np.shape(mask)}")
+    return [np.asarray(mask) for mask in masks]
 
 
 def _as_ids(pmap: PanopticMap, output_type: OutputType) -> Any:

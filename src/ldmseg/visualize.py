@@ -20,6 +20,10 @@ _SATURATIONS = np.array([0.55, 0.8, 0.42])
 _VALUES = np.array([0.95, 0.78, 0.62, 0.88])
 
 
+HEAT = np.array([(13, 8, 50), (92, 18, 110), (190, 55, 84), (245, 135, 50), (250, 240, 150)])
+"""Colours from 0 to 1, each brighter than the one before, so that they also read in gray."""
+
+
 def palette(count: int) -> NDArray[np.uint8]:
     """(count, 3) distinct colours; entry i is what id i is drawn in everywhere, entry 0 is void's dark grey.
 
@@ -92,6 +96,42 @@ def overlay(
         edge = _borders(pmap.ids)
         mixed[edge] = np.where(mixed[edge].mean(axis=1, keepdims=True) > 128, np.float32(20), np.float32(245))
     return Image.fromarray(np.round(mixed).astype(np.uint8))
+
+
+def confidence_map(confidence: ArrayLike) -> Image.Image:
+    """How sure a map is, from dark (0) to bright (1).
+
+    Args:
+        confidence: (H, W) in 0..1.
+
+    Raises:
+        InputError: another shape, or a number out of range.
+    """
+    values = np.asarray(confidence, dtype=np.float64)
+    if values.ndim != 2 or not ((values >= 0) & (values <= 1)).all():
+        raise InputError(f"confidence: expected (H, W) numbers in 0..1, got shape {values.shape}")
+    stops = np.linspace(0, 1, len(HEAT))
+    channels = [np.interp(values, stops, HEAT[:, channel]) for channel in range(3)]
+    return Image.fromarray(np.stack(channels, axis=2).round().astype(np.uint8))
+
+
+def completion_panels(
+    image: Image.Image | NDArray[np.uint8],
+    pmap: PanopticMap,
+    *,
+    given: PanopticMap | None = None,
+    confidence: ArrayLike | None = None,
+    tile: int = 384,
+) -> Image.Image:
+    """Photo, what was given of the map, the map, and how sure it is, side by side; what there is not is left out."""
+    photo = Image.fromarray(np.asarray(_rgb(image), dtype=np.uint8))
+    panels = {"photo": photo}
+    if given is not None:
+        panels["given"] = overlay(photo, given, alpha=0.85)
+    panels["map"] = overlay(photo, pmap)
+    if confidence is not None:
+        panels["confidence (bright: sure)"] = confidence_map(confidence)
+    return contact_sheet([list(panels.values())], titles=list(panels), tile=tile)
 
 
 def contact_sheet(

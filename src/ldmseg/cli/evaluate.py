@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ldmseg.cli import options
+from ldmseg.cli.completion import check_alone, print_scores, read_protocol
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.cli.outputs import check_output_file
 from ldmseg.cli.score import print_quality
 from ldmseg.errors import InputError
+
+if TYPE_CHECKING:
+    from ldmseg.evaluate import EvaluationReport, InpaintingReport
+
+_COMPLETION = "Completion (--inpaint)"
 
 
 def evaluate(
@@ -28,6 +34,58 @@ def evaluate(
     block_size: Annotated[
         int | None, typer.Option("--block-size", min=1, help="Pixels of the hidden squares' side.", show_default="16")
     ] = None,
+    inpaint: Annotated[
+        bool,
+        typer.Option("--inpaint", help="Measure completing many kinds of partial maps, beside baselines.", rich_help_panel=_COMPLETION),
+    ] = False,
+    kinds: Annotated[
+        str | None,
+        typer.Option(
+            "--kinds",
+            metavar="KIND,..",
+            help="blocks, pixels, points, strokes, scanlines, boxes; or noisy labels: shifted, eroded, ragged, merged.",
+            show_default="all but the noisy",
+            rich_help_panel=_COMPLETION,
+        ),
+    ] = None,
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            "--rates", metavar="RATE,..", help="Of blocks: shares dropped.", show_default="0.1,0.3,0.5,0.7,0.9", rich_help_panel=_COMPLETION
+        ),
+    ] = None,
+    block_sizes: Annotated[
+        str | None,
+        typer.Option("--block-sizes", metavar="PIXELS,..", help="Of blocks.", show_default="16", rich_help_panel=_COMPLETION),
+    ] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            "--shares",
+            metavar="SHARE,..",
+            help="Of the other kinds: share given, or amount of noise.",
+            show_default="each kind's own",
+            rich_help_panel=_COMPLETION,
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods", metavar="METHOD,..", help="As in `inpaint`.", show_default="all that the model has", rich_help_panel=_COMPLETION
+        ),
+    ] = None,
+    baselines: Annotated[
+        bool | None,
+        typer.Option(
+            "--baselines/--no-baselines",
+            help="Compare with nearest label, watershed and random walker.",
+            show_default="--baselines",
+            rich_help_panel=_COMPLETION,
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw curves.", show_default="none", rich_help_panel=_COMPLETION)
+    ] = None,
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE.json", help="Save the figures.", show_default="none")] = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -35,39 +93,59 @@ def evaluate(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Panoptic quality of a model on a data set; with --drop-rate, of completing partial maps."""
+    """Panoptic quality of a model on a data set; with --drop-rate or --inpaint, of completing partial maps."""
     if block_size is not None and drop_rate is None:
         raise InputError("--block-size: expected together with --drop-rate, got it alone")
-    if report is not None:
-        check_output_file(report)
+    for option, file in (("--report", report), ("--plot", plot)):
+        if file is not None:
+            check_output_file(file, option)
+    named = {"--kinds": kinds, "--rates": rates, "--block-sizes": block_sizes, "--shares": shares, "--methods": methods}
+    if not inpaint:
+        check_alone({**named, "--baselines": baselines, "--plot": plot})
+    elif drop_rate is not None or class_aware:
+        which = "--class-aware" if drop_rate is None else "--drop-rate"
+        raise InputError(f"{which}: expected without --inpaint, whose measure is class-agnostic and whose drop rates are --rates")
+    protocol = read_protocol(kinds, rates, block_sizes, shares, methods, baselines is not False) if inpaint else None
     from ldmseg.data.datasets import load_dataset
 
     dataset = load_dataset(data)
 
     from ldmseg.cli.models import load_pipeline
-    from ldmseg.evaluate import evaluate as run
+    from ldmseg.evaluate import evaluate as segment
+    from ldmseg.evaluate import evaluate_inpainting
 
     pipe = load_pipeline(model, device)
+    shared: dict[str, Any] = {"steps": steps, "sampler": sampler, "seed": seed, "batch_size": batch_size, "limit": limit}
     with Progress("evaluating", enabled=not json) as progress:
-        result = run(
-            pipe,
-            dataset,
-            steps=steps,
-            sampler=sampler,
-            seed=seed,
-            batch_size=batch_size,
-            limit=limit,
-            class_agnostic=not class_aware,
-            drop_rate=drop_rate,
-            block_size=block_size or 16,
-            on_progress=progress.update,
-        )
+        shared["on_progress"] = progress.update
+        result: EvaluationReport | InpaintingReport
+        if protocol is not None:
+            asked: dict[str, Any] = {"cases": protocol.cases, "methods": protocol.methods, "baselines": protocol.baselines}
+            result = evaluate_inpainting(pipe, dataset, **asked, **shared)
+        else:
+            shared["class_agnostic"] = not class_aware
+            result = segment(pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, **shared)
+    _tell(result, report, plot, json)
+
+
+def _tell(result: EvaluationReport | InpaintingReport, report: Path | None, plot: Path | None, json: bool) -> None:
+    """Save and print what was measured; `plot` is of a completion report."""
+    from ldmseg.evaluate import InpaintingReport
+
     if report is not None:
         from ldmseg.formats.atomic import write_json
 
         write_json(report, result.to_dict(), indent=2)
+    if plot is not None and isinstance(result, InpaintingReport):
+        from ldmseg.evaluate.plots import draw_curves
+
+        draw_curves(result, plot)
+    written = "".join(f"; {what} written to {file}" for what, file in (("report", report), ("curves", plot)) if file is not None)
     if json:
         print_json(result.to_dict())
+    elif isinstance(result, InpaintingReport):
+        print_scores(result)
+        say(f"{result.images} images, each completed {len(result.scores)} times{written}")
     else:
         print_quality(result.quality)
-        say(f"{result.images} images, {result.seconds_per_image:.3f} s each{f'; report written to {report}' if report else ''}")
+        say(f"{result.images} images, {result.seconds_per_image:.3f} s each{written}")

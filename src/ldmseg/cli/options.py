@@ -19,6 +19,14 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the noise; each pho
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps.", show_default="the model's")]
 SamplerOption = Annotated[Sampler | None, typer.Option("--sampler", help="How to sample.", show_default="the model's")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at a time; changes the speed, not the result.")]
+EnsembleSize = Annotated[
+    int,
+    typer.Option("--ensemble-size", metavar="K", min=1, help="Draw K samples; the map is what they agree on, and how sure."),
+]
+FollowEdges = Annotated[
+    bool | None,
+    typer.Option("--follow-edges/--no-follow-edges", help="Put borders where the photo has edges.", show_default="the model's"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 NoOverlay = Annotated[bool, typer.Option("--no-overlay", help="Write no <stem>_overlay.png.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.", callback=configure_logging)]

@@ -17,7 +17,9 @@ from ldmseg.cli.outputs import check_output_folder
 from ldmseg.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from PIL import Image
 
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
@@ -26,8 +28,27 @@ if TYPE_CHECKING:
 OVERLAY = "_overlay"
 """What an overlay's name has after the photo's stem."""
 
-Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[PanopticMap]"]
-"""A batch of photos and their pictures -> their maps."""
+CONFIDENCE, PANELS = "_confidence", "_panels"
+"""The same of the heat map, and of the picture that shows everything side by side."""
+
+Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[Prediction]"]
+"""A batch of photos and their pictures -> what the model says of them."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A photo's map; (H, W) `confidence` in 0..1 where several samples were drawn; the partial map that was `given`."""
+
+    map: PanopticMap
+    confidence: NDArray[np.float32] | None = None
+    given: PanopticMap | None = None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Which pictures are wanted beside the map, by what their names have after the photo's stem."""
+
+    suffixes: tuple[str, ...] = (OVERLAY,)
 
 
 @dataclass(frozen=True)
@@ -46,16 +67,22 @@ class Photo:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written for one photo; `overlay` is None where none was wanted, `seconds` is the model's time."""
+    """What was written for one photo; a picture that was not wanted is None, `seconds` is the model's time.
+
+    `confidence_mean` is over all pixels, where several samples were drawn.
+    """
 
     file: str
     map: str
     overlay: str | None
+    confidence: str | None
+    panels: str | None
     segments: int
     seconds: float
+    confidence_mean: float | None
 
 
-def check_photos(images: Sequence[Path], output: Path, overlay: bool, progress: Progress) -> list[Photo]:
+def check_photos(images: Sequence[Path], output: Path, pictures: Pictures, progress: Progress) -> list[Photo]:
     """Read every photo once, so that the first bad one ends the run before anything is computed or written.
 
     Raises:
@@ -65,7 +92,7 @@ def check_photos(images: Sequence[Path], output: Path, overlay: bool, progress: 
 
     paths = list_images(images)
     check_output_folder(output)
-    _check_names(paths, output, overlay)
+    _check_names(paths, output, pictures)
     sizes: list[tuple[int, int]] = []
     with _threads() as pool:
         for size in pool.map(lambda path: read_image(path).size, paths):
@@ -75,12 +102,12 @@ def check_photos(images: Sequence[Path], output: Path, overlay: bool, progress: 
     return [Photo(path, image_id, (height, width)) for path, image_id, (width, height) in zip(paths, ids, sizes, strict=True)]
 
 
-def _check_names(paths: Sequence[Path], output: Path, overlay: bool) -> None:
+def _check_names(paths: Sequence[Path], output: Path, pictures: Pictures) -> None:
     photos, writers = {path.resolve() for path in paths}, dict[str, Path]()
     for path in paths:
         if not _is_text(path.name):
             raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {path.name!r}")
-        for name in output_names(path, overlay):
+        for name in output_names(path, pictures):
             if (output / name).resolve() in photos:
                 raise InputError(f"--output: expected a folder where no photo would be replaced, got '{output}', which holds '{name}'")
             other = writers.setdefault(name, path)
@@ -93,9 +120,9 @@ def _is_text(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def output_names(path: Path, overlay: bool = True) -> list[str]:
-    """The names of the pictures that are written for a photo."""
-    return [f"{path.stem}.png", *([f"{path.stem}{OVERLAY}.png"] if overlay else [])]
+def output_names(path: Path, pictures: Pictures) -> list[str]:
+    """The names of the pictures that are written for a photo, its map's first."""
+    return [f"{path.stem}.png", *(f"{path.stem}{suffix}.png" for suffix in pictures.suffixes)]
 
 
 def _image_ids(paths: Sequence[Path]) -> list[int]:
@@ -113,31 +140,37 @@ def photo_generator(seed: int, path: Path) -> torch.Generator:
 
 
 def write_maps(
-    photos: Sequence[Photo], predict: Predict, output: Path, *, batch_size: int, overlay: bool, progress: Progress
+    photos: Sequence[Photo], predict: Predict, output: Path, *, batch_size: int, pictures: Pictures, progress: Progress
 ) -> Iterator[Written]:
     """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done.
 
-    Photos are read ahead and overlays drawn in other threads, because for large photos that takes longer than the model.
+    Photos are read ahead and pictures drawn in other threads, because for large photos that takes longer than the model.
     """
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
-    drawing: deque[tuple[Written, Future[None] | None]] = deque()
+    drawing: deque[tuple[Written, Future[None]]] = deque()
     done = 0
     with _threads() as pool, _writer(output) as writer:
-        for batch, pictures in _read_ahead(batches, pool):
+        for batch, loaded in _read_ahead(batches, pool):
             began = time.perf_counter()
-            maps = predict(batch, pictures)
+            predictions = predict(batch, loaded)
             seconds = round((time.perf_counter() - began) / len(batch), 4)
-            for photo, picture, pmap in zip(batch, pictures, maps, strict=True):
-                map_path = writer.add(photo.path.name, photo.image_id, pmap)
-                drawn = output / f"{photo.path.stem}{OVERLAY}.png" if overlay else None
-                one = Written(str(photo.path), str(map_path), None if drawn is None else str(drawn), len(pmap), seconds)
-                drawing.append((one, None if drawn is None else pool.submit(_draw, drawn, picture, pmap)))
+            for photo, picture, prediction in zip(batch, loaded, predictions, strict=True):
+                map_path = writer.add(photo.path.name, photo.image_id, prediction.map)
+                paths = {suffix: output / f"{photo.path.stem}{suffix}.png" for suffix in pictures.suffixes}
+                one = _written(photo, map_path, paths, prediction, seconds)
+                drawing.append((one, pool.submit(_draw, paths, picture, prediction)))
                 done += 1
                 progress.update(done, len(photos))
             while len(drawing) > batch_size:
                 yield _finished(*drawing.popleft())
         while drawing:
             yield _finished(*drawing.popleft())
+
+
+def _written(photo: Photo, map_path: Path, paths: dict[str, Path], prediction: Prediction, seconds: float) -> Written:
+    overlay, confidence, panels = (str(paths[suffix]) if suffix in paths else None for suffix in (OVERLAY, CONFIDENCE, PANELS))
+    mean = None if prediction.confidence is None else round(float(prediction.confidence.mean()), 4)
+    return Written(str(photo.path), str(map_path), overlay, confidence, panels, len(prediction.map), seconds, mean)
 
 
 def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) -> Iterator[tuple[Sequence[Photo], list[Image.Image]]]:
@@ -151,18 +184,23 @@ def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) ->
             yield batch, pictures
 
 
-def _draw(path: Path, picture: Image.Image, pmap: PanopticMap) -> None:
+def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction) -> None:
     from ldmseg.formats.atomic import atomic_write
-    from ldmseg.visualize import overlay
+    from ldmseg.visualize import completion_panels, confidence_map, overlay
 
-    drawn = overlay(picture, pmap)
-    with atomic_write(path) as temporary:
-        drawn.save(temporary, format="PNG")
+    for suffix, path in paths.items():
+        if suffix == OVERLAY:
+            drawn = overlay(picture, prediction.map)
+        elif suffix == CONFIDENCE and prediction.confidence is not None:
+            drawn = confidence_map(prediction.confidence)
+        else:
+            drawn = completion_panels(picture, prediction.map, given=prediction.given, confidence=prediction.confidence)
+        with atomic_write(path) as temporary:
+            drawn.save(temporary, format="PNG")
 
 
-def _finished(written: Written, drawing: Future[None] | None) -> Written:
-    if drawing is not None:
-        drawing.result()
+def _finished(written: Written, drawing: Future[None]) -> Written:
+    drawing.result()
     return written
 
 

@@ -11,16 +11,29 @@ import typer
 
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
-from ldmseg.cli.photos import Photo, Predict, check_photos, output_names, photo_generator, write_maps
+from ldmseg.cli.photos import (
+    CONFIDENCE,
+    OVERLAY,
+    PANELS,
+    Photo,
+    Pictures,
+    Predict,
+    Prediction,
+    check_photos,
+    output_names,
+    photo_generator,
+    write_maps,
+)
 from ldmseg.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ldmseg.panoptic import PanopticMap
+    from ldmseg.pipeline import LDMSegOutput
     from ldmseg.postprocess import Thresholds
 
-Method = Literal["auto", "condition", "project"]
+Method = Literal["auto", "condition", "project", "resample", "refine"]
 
 
 def segment(
@@ -32,6 +45,8 @@ def segment(
     probability_threshold: options.ProbabilityThreshold = None,
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
+    follow_edges: options.FollowEdges = None,
+    ensemble_size: options.EnsembleSize = 1,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -41,21 +56,32 @@ def segment(
 ) -> None:
     """Segment photos.
 
-    Writes <stem>.png (COCO panoptic ids) and <stem>_overlay.png for each photo, and one panoptic.json.
+    Writes <stem>.png (COCO panoptic ids) and <stem>_overlay.png for each photo, and one panoptic.json; with --ensemble-size also
+    <stem>_confidence.png, bright where the samples agree.
     """
+    pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if ensemble_size > 1 else [])))
     with Progress("checking photos", enabled=not json) as progress:
-        photos = check_photos(images, output, not no_overlay, progress)
+        photos = check_photos(images, output, pictures, progress)
 
     from ldmseg.cli.models import load_pipeline
 
     pipe = load_pipeline(model, device)
     thresholds = _thresholds(pipe, probability=probability_threshold, min_area=min_area, overlap=overlap_threshold)
 
-    def predict(batch: Sequence[Photo], pictures: list[Image.Image]) -> list[PanopticMap]:
+    def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
         generators = [photo_generator(seed, photo.path) for photo in batch]
-        return pipe(pictures, num_inference_steps=steps, sampler=sampler, thresholds=thresholds, generator=generators).maps
+        out = pipe(
+            loaded,
+            num_inference_steps=steps,
+            sampler=sampler,
+            thresholds=thresholds,
+            generator=generators,
+            follow_edges=follow_edges,
+            ensemble_size=ensemble_size,
+        )
+        return _predictions(out)
 
-    _run(photos, predict, output, batch_size=batch_size, overlay=not no_overlay, json=json, facts={"model": model, "seed": seed})
+    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed})
 
 
 def inpaint(
@@ -70,9 +96,29 @@ def inpaint(
     ],
     output: options.Output,
     model: options.Model = "default",
-    method: Annotated[Method, typer.Option(help="Show the partial map to the network, or put it back at each step.")] = "auto",
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="Show the partial map to the network (condition), put it back at each step (project; resample does so several times), "
+            "or take it for a rough map (refine). auto: condition where the model can."
+        ),
+    ] = "auto",
+    strength: Annotated[
+        float | None, typer.Option("--strength", help="refine: how far from the rough map, above 0 to 1.", show_default="0.5")
+    ] = None,
+    certain: Annotated[
+        Path | None,
+        typer.Option(
+            "--certain",
+            metavar="PNG_OR_DIR",
+            help="refine: pictures that are not 0 where the map is to stay as it is.",
+            show_default="none",
+        ),
+    ] = None,
     steps: options.Steps = None,
     sampler: options.SamplerOption = None,
+    follow_edges: options.FollowEdges = None,
+    ensemble_size: options.EnsembleSize = 1,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -82,30 +128,54 @@ def inpaint(
 ) -> None:
     """Complete partial maps; what is given stays as it is.
 
-    Writes the same files as `segment`.
+    Writes the same files as `segment`, and <stem>_panels.png: photo, what was given, the result, and with --ensemble-size how sure it is.
     """
+    for name, value in (("--strength", strength), ("--certain", certain)):
+        if value is not None and method != "refine":
+            raise InputError(f"{name}: expected with --method refine only, got --method {method}")
+    if strength is not None and not 0 < strength <= 1:
+        raise InputError(f"--strength: expected above 0 to 1, got {strength}")
+    pictures = Pictures(() if no_overlay else (OVERLAY, PANELS, *([CONFIDENCE] if ensemble_size > 1 else [])))
     with Progress("checking photos", enabled=not json) as progress:
-        photos = check_photos(images, output, not no_overlay, progress)
-    partials = _check_partials(photos, partial, output)
+        photos = check_photos(images, output, pictures, progress)
+    partials = _check_partials(photos, partial, output, "--partial", pictures)
+    masks = None if certain is None else _check_partials(photos, certain, output, "--certain", pictures)
 
     from ldmseg.cli.models import load_pipeline
     from ldmseg.formats.label_png import read_label_png
 
     pipe = load_pipeline(model, device)
 
-    def predict(batch: Sequence[Photo], pictures: list[Image.Image]) -> list[PanopticMap]:
+    def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
         given = [read_label_png(partials[photo.path]) for photo in batch]
-        generators = [photo_generator(seed, photo.path) for photo in batch]
-        return pipe.inpaint(pictures, given, method=method, num_inference_steps=steps, sampler=sampler, generator=generators).maps
+        out = pipe.inpaint(
+            loaded,
+            given,
+            method=method,
+            strength=0.5 if strength is None else strength,
+            certain=None if masks is None else [read_label_png(masks[photo.path]).ids > 0 for photo in batch],
+            num_inference_steps=steps,
+            sampler=sampler,
+            generator=[photo_generator(seed, photo.path) for photo in batch],
+            follow_edges=follow_edges,
+            ensemble_size=ensemble_size,
+        )
+        return _predictions(out, given)
 
-    _run(photos, predict, output, batch_size=batch_size, overlay=not no_overlay, json=json, facts={"model": model, "seed": seed})
+    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed})
+
+
+def _predictions(out: LDMSegOutput, given: list[PanopticMap] | None = None) -> list[Prediction]:
+    count = len(out.maps)
+    nothing: list[None] = [None] * count
+    return [Prediction(*one) for one in zip(out.maps, out.confidence or nothing, given or nothing, strict=True)]
 
 
 def _run(
-    photos: list[Photo], predict: Predict, output: Path, *, batch_size: int, overlay: bool, json: bool, facts: dict[str, object]
+    photos: list[Photo], predict: Predict, output: Path, *, batch_size: int, pictures: Pictures, json: bool, facts: dict[str, object]
 ) -> None:
     with Progress("segmenting", enabled=not json) as progress:
-        written = list(write_maps(photos, predict, output, batch_size=batch_size, overlay=overlay, progress=progress))
+        written = list(write_maps(photos, predict, output, batch_size=batch_size, pictures=pictures, progress=progress))
     if json:
         print_json({"images": [asdict(one) for one in written], "panoptic": str(output / "panoptic.json"), **facts})
     else:
@@ -121,7 +191,7 @@ def _thresholds(pipe: Any, **asked: float | None) -> Thresholds | None:
     return replace(Thresholds(*pipe.config["thresholds"]), **given) if given else None
 
 
-def _check_partials(photos: Sequence[Photo], partial: Path, output: Path) -> dict[Path, Path]:
+def _check_partials(photos: Sequence[Photo], partial: Path, output: Path, option: str, pictures: Pictures) -> dict[Path, Path]:
     """Photo -> its label PNG, each of which was read once.
 
     Raises:
@@ -131,22 +201,20 @@ def _check_partials(photos: Sequence[Photo], partial: Path, output: Path) -> dic
     from ldmseg.formats.label_png import read_label_png
 
     if not partial.is_dir() and len(photos) > 1:
-        raise InputError(f"--partial: expected a folder with <stem>.png for each of {len(photos)} photos, got '{partial}'")
+        raise InputError(f"{option}: expected a folder with <stem>.png for each of {len(photos)} photos, got '{partial}'")
     found = {photo.path: partial / f"{photo.path.stem}.png" if partial.is_dir() else partial for photo in photos}
-    written = {(output / name).resolve() for photo in photos for name in output_names(photo.path)}
+    written = {(output / name).resolve() for photo in photos for name in output_names(photo.path, pictures)}
     for photo in photos:
         path = found[photo.path]
         if not path.is_file():
-            raise InputError(f"--partial: expected a label PNG for '{photo.path}', found no '{path}'")
+            raise InputError(f"{option}: expected a label PNG for '{photo.path}', found no '{path}'")
         if path.resolve() in written:
-            raise InputError(
-                f"--output: expected a folder where no partial map would be replaced, got '{output}', which holds '{path.name}'"
-            )
+            raise InputError(f"--output: expected a folder where no given map would be replaced, got '{output}', which holds '{path.name}'")
         pmap = read_label_png(path)
         if pmap.shape != photo.size:
             (height, width), (got_height, got_width) = photo.size, pmap.shape
-            raise InputError(f"--partial: '{path}': expected {width}x{height}, the size of '{photo.path}', got {got_width}x{got_height}")
+            raise InputError(f"{option}: '{path}': expected {width}x{height}, the size of '{photo.path}', got {got_width}x{got_height}")
         highest = pmap.segments[-1].id if pmap.segments else 0
         if highest > MAX_RGB_ID:
-            raise InputError(f"--partial: '{path}': expected ids up to {MAX_RGB_ID}, got {highest}")
+            raise InputError(f"{option}: '{path}': expected ids up to {MAX_RGB_ID}, got {highest}")
     return found

@@ -12,10 +12,12 @@ import typer
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, configure_logging, print_json, say
 from ldmseg.cli.outputs import check_output_folder
+from ldmseg.cli.together import together
 from ldmseg.errors import InputError
 
 if TYPE_CHECKING:
     from ldmseg.config import RunConfig
+    from ldmseg.training.memory import Memory
     from ldmseg.training.stage import Stage
 
 app = typer.Typer(help="Train a stage; the same command resumes.")
@@ -25,7 +27,14 @@ StageName = Literal["autoencoder", "diffusion"]
 ConfigOption = Annotated[str, typer.Option("--config", metavar="NAME_OR_FILE", help="A preset's name or a YAML file.", show_default=False)]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key; may be repeated.", show_default=False)]
 Run = Annotated[Path | None, typer.Option("--output", "-o", metavar="RUN", help="The run folder.", show_default="runs/<config name>")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config, parameter counts and steps per epoch; write nothing.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print the resolved config, parameters, memory and steps per epoch; write, download and train nothing."),
+]
+OnError = Annotated[
+    Literal["stop", "skip"] | None,
+    typer.Option("--on-error", help="What a photo or map that cannot be read does.", show_default="data.on_error, which is stop"),
+]
 TrainDevice = Annotated[Literal["auto", "cpu"], typer.Option("--device", help="auto: what accelerate finds.")]
 
 
@@ -34,12 +43,13 @@ def autoencoder(
     config: ConfigOption,
     set_: Set = None,
     output: Run = None,
+    on_error: OnError = None,
     dry_run: DryRun = False,
     device: TrainDevice = "auto",
     json: options.Json = False,
 ) -> None:
     """Stage 1: the mask autoencoder."""
-    _train("autoencoder", config, set_ or [], output, dry_run, device, json)
+    _train("autoencoder", config, _overrides(set_, on_error), output, dry_run, device, json)
 
 
 @app.command()
@@ -47,33 +57,47 @@ def diffusion(
     config: ConfigOption,
     set_: Set = None,
     output: Run = None,
+    on_error: OnError = None,
     dry_run: DryRun = False,
     device: TrainDevice = "auto",
     json: options.Json = False,
 ) -> None:
     """Stage 2: the denoiser."""
-    _train("diffusion", config, set_ or [], output, dry_run, device, json)
+    _train("diffusion", config, _overrides(set_, on_error), output, dry_run, device, json)
+
+
+def _overrides(given: list[str] | None, on_error: str | None) -> list[str]:
+    return [*(given or []), *([f"data.on_error={on_error}"] if on_error else [])]
 
 
 def _train(name: StageName, source: str, overrides: list[str], output: Path | None, dry_run: bool, device: str, json: bool) -> None:
+    run = output or Path("runs") / Path(source).stem
+    if device == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # accelerate's own switch
+    with together(run) as is_main:
+        from ldmseg.training.trackers import check_trackers
+
+        config = _load(name, source, overrides)
+        check_output_folder(run)
+        check_trackers(config.trackers)
+        if dry_run:
+            if is_main:
+                _describe(config, json)
+            return
+        stage = _stage(config)
+        configure_logging(verbose=is_main)
+        figures = _run(stage, config, run, quiet=json or not is_main)
+        if json and is_main:
+            print_json({"run": str(run), "pipeline": str(run / "pipeline"), **figures})
+
+
+def _load(name: StageName, source: str, overrides: list[str]) -> RunConfig:
     from ldmseg.config import load_config
 
     config = load_config(source, overrides)
     if config.stage != name:
         raise InputError(f"--config: expected a configuration of stage {name}, got one of stage {config.stage} in '{source}'")
-    run = output or Path("runs") / Path(source).stem
-    check_output_folder(run)
-    if device == "cpu":
-        os.environ["ACCELERATE_USE_CPU"] = "true"  # accelerate's own switch, read when the loop makes its Accelerator
-    stage = _stage(config)
-    if dry_run:
-        if _is_main_process():
-            _describe(config, stage, json)
-        return
-    configure_logging(verbose=_is_main_process())
-    figures = _run(stage, config, run, quiet=json or not _is_main_process())
-    if json and _is_main_process():
-        print_json({"run": str(run), "pipeline": str(run / "pipeline"), **figures})
+    return config
 
 
 def _stage(config: Any) -> Stage:
@@ -112,34 +136,56 @@ def _run(stage: Stage, config: RunConfig, run: Path, quiet: bool) -> dict[str, f
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; the same command resumes from the newest checkpoint in {run}") from None
     if not quiet:
-        say(f"trained; exported to {folder}")
+        say(f"trained; exported to {folder}; 'ldmseg report {run}' shows how it went")
     return figures
 
 
-def _describe(config: RunConfig, stage: Stage, json: bool) -> None:
+def _describe(config: Any, json: bool) -> None:
     """YAML that `--config` takes, with the facts as comments."""
     import yaml
 
-    parameters = {
-        name: (sum(p.numel() for p in part.parameters()), sum(p.numel() for p in part.parameters() if p.requires_grad))
-        for name, part in stage.named_children()
-    }
-    samples = len(stage.train_data)  # type: ignore[arg-type]  # every stage has it
-    steps_per_epoch = samples / (config.optim.batch_size * config.optim.accumulate * _processes())
+    from ldmseg.training.plan import plan
+
+    found = plan(config, _processes())
+    samples_per_step = config.optim.batch_size * config.optim.accumulate * _processes()
+    steps_per_epoch = None if found.samples is None else found.samples / samples_per_step
     values = config.model_dump(mode="json")
     if json:
-        counts = {name: {"parameters": total, "trained": trained} for name, (total, trained) in parameters.items()}
-        print_json({"config": values, "parameters": counts, "samples": samples, "steps_per_epoch": steps_per_epoch})
+        counts = {part.name: {"parameters": part.parameters, "trained": part.trained} for part in found.parts}
+        memory = {**vars(found.memory), "total": found.memory.total, "precision": found.precision}
+        facts = {"parameters": counts, "memory_bytes": memory, "samples": found.samples, "steps_per_epoch": steps_per_epoch}
+        print_json({"config": values, **facts, "notes": list(found.notes)})
         return
     print(yaml.safe_dump(values, sort_keys=False), end="")
-    for name, (total, trained) in parameters.items():
-        print(f"# {name}: {total:,} parameters, {trained:,} trained")
-    print(f"# {samples:,} samples, {steps_per_epoch:,.1f} steps per epoch, {config.optim.steps / steps_per_epoch:,.1f} epochs")
+    for part in found.parts:
+        print(f"# {part.name}: {part.parameters:,} parameters, {part.trained:,} trained")
+    for line in _memory_lines(found.memory, f"{config.optim.batch_size} x {config.data.size} px, {found.precision}"):
+        print(f"# {line}")
+    if found.samples is not None and steps_per_epoch is not None:
+        epochs = config.optim.steps / steps_per_epoch
+        print(f"# {found.samples:,} samples, {steps_per_epoch:,.1f} steps per epoch, {epochs:,.1f} epochs")
+    else:
+        print(f"# {samples_per_step * config.optim.steps:,} samples are seen; steps per epoch are unknown without data.train")
+    for note in found.notes:
+        print(f"# note: {note}")
+
+
+def _memory_lines(memory: Memory, what: str) -> list[str]:
+    parts = {"weights": memory.weights, "gradients": memory.gradients, "AdamW": memory.optimizer, "average": memory.average}
+    known = ", ".join(f"{name} {_size(size)}" for name, size in parts.items())
+    if memory.activations is None:
+        return [f"memory of one process: {known}; activations come on top"]
+    return [
+        f"memory of one process ({what}): about {_size(memory.total)}: {known}, activations {_size(memory.activations)}",
+        "the libraries' own memory and what an allocator wastes come on top; FSDP and DeepSpeed divide it among processes",
+    ]
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.2f} GiB" if count >= 2**28 else f"{count / 2**20:,.1f} MiB"
 
 
 def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    from ldmseg.training.processes import launched
 
-
-def _is_main_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
+    return launched()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Scale = Annotated[float, Field(gt=0, le=10)]
+# What accelerate can hand figures to; each needs its own package.
+Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
 
 
 class Config(BaseModel):
@@ -15,8 +18,9 @@ class Config(BaseModel):
 
 
 class AutoencoderConfig(Config):
-    """The arguments of `MaskAutoencoder`."""
+    """The arguments of `MaskAutoencoder`; with a `source`, a Stable Diffusion folder or Hub id, its VAE has the other layers."""
 
+    source: str | None = None
     num_ids: Positive = 128
     code: Literal["bits", "one-hot", "color", "positional"] = "bits"
     latent_channels: Positive = 4
@@ -25,16 +29,48 @@ class AutoencoderConfig(Config):
     decoder_width: Positive = 256
     norm_groups: Positive = 32
 
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        layers = ("encoder_widths", "encoder_depth", "decoder_width", "norm_groups")
+        own = [name for name in layers if getattr(self, name) != type(self).model_fields[name].default]
+        if self.source is not None and own:
+            raise ValueError(f"{own[0]}: expected none beside a source, whose layers are given, got {getattr(self, own[0])}")
+        return self
+
+
+class ColorConfig(Config):
+    """How far the photo's colours may go: each factor is drawn from 1 - x to 1 + x; 0 leaves them alone."""
+
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+    saturation: Fraction = 0.0
+
 
 class DataConfig(Config):
     """Data sets (`FORMAT:ROOT[:SPLIT]`) and what is done to an image before the model sees it."""
 
     train: str = "scenes:100000:train"
     val: str = "scenes:64:val"
-    size: Positive = 128  # pixels; every image is resized to a square, as the paper does
+    size: Positive = 128  # pixels; what the model sees is a square
+    resize: Literal["square", "crop", "jitter"] = "square"  # the whole image (the paper), a window of it, or large-scale jitter
+    scale_range: tuple[Scale, Scale] | None = None  # crop: times the shorter side fits (1, 1); jitter: times the whole fits (0.1, 2)
     scene_segments: tuple[Positive, Positive] = (4, 12)
     flip: bool = True
+    color: ColorConfig = ColorConfig()
+    latents: str | None = None  # a folder that `ldmseg data cache` made of `train`: stage 2 then reads no photo
+    on_error: Literal["stop", "skip"] = "stop"  # what a photo or map that cannot be read does to the run
     workers: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> Self:
+        if self.scale_range is not None and self.resize == "square":
+            raise ValueError(f"scale_range: expected none with resize square, got {list(self.scale_range)}")
+        if self.scale_range is not None and self.scale_range[0] > self.scale_range[1]:
+            raise ValueError(f"scale_range: expected the smaller scale first, got {list(self.scale_range)}")
+        if self.latents is not None and (self.resize != "square" or self.color != ColorConfig()):
+            what = f"resize {self.resize}" if self.resize != "square" else "color"
+            raise ValueError(f"latents: expected resize square and no color, since a cache holds whole photos as they are, got {what}")
+        return self
 
 
 class MaskAugmentConfig(Config):
@@ -57,11 +93,13 @@ class OptimConfig(Config):
     decay_start: Fraction = 0.0  # share of the steps after which the decay begins
     clip: Annotated[float, Field(gt=0)] = 3.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    gradient_checkpointing: bool = False  # forget activations and compute them again on the way back: less memory, more time
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
 
 class ValidationConfig(Config):
     every: Positive = 1000  # steps
+    limit: Positive | None = None  # only the first so many images of data.val
     steps: Positive = 20  # sampling steps (stage 2); also the exported pipeline's default, as is the sampler
     sampler: Literal["ddim", "ddpm"] = "ddim"
     samples: Annotated[int, Field(ge=0)] = 8  # images drawn in the sample sheet
@@ -78,6 +116,7 @@ class RunConfig(Config):
     optim: OptimConfig = OptimConfig()
     validation: ValidationConfig = ValidationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)] = ()
 
 
 class ReconstructionConfig(Config):
@@ -103,6 +142,13 @@ class AutoencoderRunConfig(RunConfig):
     loss: ReconstructionConfig = ReconstructionConfig()
     latent_std: Annotated[float, Field(gt=0)] | None = None  # sets scaling_factor at the end so that latents have this deviation
 
+    @model_validator(mode="after")
+    def _photoless(self) -> Self:
+        if self.data.latents is not None or self.data.color != ColorConfig():
+            key = "latents" if self.data.latents is not None else "color"
+            raise ValueError(f"data.{key}: expected none in stage 1, which sees no photo")
+        return self
+
 
 class DenoiserConfig(Config):
     """The arguments of `build_denoiser`."""
@@ -111,6 +157,26 @@ class DenoiserConfig(Config):
     self_condition: bool = True
     partial: bool = True
     freeze_time: bool = False
+
+
+class DescriptorsConfig(Config):
+    """What the denoiser's cross-attention is told of a photo (`ldmseg.models.descriptors`); without a kind it has no cross-attention."""
+
+    kind: Literal["clip-image", "clip-text", "learned"] | None = None
+    source: str = "openai/clip-vit-large-patch14"  # CLIP's folder or Hub id
+    patches: bool = False  # clip-image: a token of each patch, in place of one of the photo
+    captions: tuple[str, ...] = ()  # clip-text: JSON files, {file name: caption} or COCO's, of data.train and data.val
+    queries: Positive = 8  # learned: tokens
+    width: Positive | None = None  # numbers of a token in a denoiser from scratch, none for its preset's
+    drop_rate: Fraction = 0.1  # share of samples trained with the empty descriptor, which guidance needs
+    guidance_scale: Annotated[float, Field(ge=0)] = 1.0  # default of the exported pipeline; 1 is off
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> Self:
+        if (self.kind == "clip-text") != bool(self.captions):
+            expected = "files of captions for clip-text" if self.kind == "clip-text" else f"none for kind {self.kind}"
+            raise ValueError(f"captions: expected {expected}, got {list(self.captions)}")
+        return self
 
 
 class ImageEncoderConfig(Config):
@@ -159,10 +225,12 @@ class DiffusionRunConfig(RunConfig):
 
     stage: Literal["diffusion"]
     init: str | None = None  # a pipeline folder or `default` whose networks are the start
-    autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`
+    autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`, which beside `init` is that model's own
+    latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
     id_policy: Literal["random", "spatial"] = "random"
     denoiser: DenoiserConfig = DenoiserConfig()
     image_encoder: ImageEncoderConfig = ImageEncoderConfig()
+    descriptors: DescriptorsConfig = DescriptorsConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     loss: DenoisingConfig = DenoisingConfig()
     partial: PartialConfig = PartialConfig()
@@ -172,4 +240,10 @@ class DiffusionRunConfig(RunConfig):
     def _cacheable(self) -> Self:
         if self.cache and self.id_policy == "random":
             raise ValueError("cache: expected false with id_policy random, whose latents differ each time, got true")
+        return self
+
+    @model_validator(mode="after")
+    def _seeing(self) -> Self:
+        if self.descriptors.kind == "clip-image" and self.data.latents is not None:
+            raise ValueError("data.latents: expected none with descriptors.kind clip-image, which sees the photos")
         return self

@@ -36,11 +36,12 @@ def random_crop(ids: Ids, size: int, rng: np.random.Generator) -> Ids:
 
 
 def speckle(ids: Ids, rng: np.random.Generator) -> Ids:
-    """Up to a dozen small ellipses and bars, each a new segment."""
+    """Small ellipses and bars, up to a dozen for each 64 x 64 pixels, each a new segment."""
     ids = np.array(ids)
     rows, columns = np.ogrid[: ids.shape[0], : ids.shape[1]]
     next_id = int(ids.max()) + 1
-    for _ in range(rng.integers(1, 13)):
+    most = max(1, round(12 * ids.size / 64**2))
+    for _ in range(rng.integers(1, most + 1)):
         long, short = sorted(rng.uniform(1.0, 6.0, 2), reverse=True)
         if rng.random() < 0.3:
             long, short = long * 3, max(short / 2, 0.8)

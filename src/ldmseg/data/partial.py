@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ldmseg.edges import distance_inside
 from ldmseg.errors import InputError
 from ldmseg.panoptic import VOID, PanopticMap
 
@@ -91,7 +92,7 @@ def make_noisy(pmap: PanopticMap, kind: NoisyKind, amount: float, rng: np.random
     if kind == "shifted":
         return pmap.with_ids(_shifted(pmap, reach, rng))
     if kind == "eroded":
-        return pmap.with_ids(np.where(_distance_inside(pmap.ids) >= reach, pmap.ids, VOID))
+        return pmap.with_ids(np.where(distance_inside(pmap.ids) >= reach, pmap.ids, VOID))
     if kind == "ragged":
         return pmap.with_ids(displaced(pmap.ids, reach, rng))
     return pmap.with_ids(_merged(pmap, amount, rng))
@@ -187,16 +188,6 @@ def _shifted(pmap: PanopticMap, reach: float, rng: np.random.Generator) -> NDArr
         inside = (ys >= 0) & (ys < pmap.shape[0]) & (xs >= 0) & (xs < pmap.shape[1])
         ids[ys[inside], xs[inside]] = pmap.segments[index].id
     return ids.astype(np.int32)
-
-
-def _distance_inside(ids: NDArray[np.integer]) -> NDArray[np.float64]:
-    """(H, W) pixels to the nearest pixel of another segment."""
-    edge = np.zeros(ids.shape, dtype=bool)
-    edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
-    edge[:, :-1] |= ids[:, 1:] != ids[:, :-1]
-    edge[1:] |= ids[1:] != ids[:-1]
-    edge[:-1] |= ids[1:] != ids[:-1]
-    return ndimage.distance_transform_edt(~edge) if edge.any() else np.full(ids.shape, np.inf)
 
 
 def _merged(pmap: PanopticMap, share: float, rng: np.random.Generator) -> NDArray[np.int32]:

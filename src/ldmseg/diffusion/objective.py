@@ -66,15 +66,18 @@ def denoising_loss(
         timestep: (B,).
         cells: (B, 1, h, w) weight of each latent cell, 0 where the target is void.
         self_condition: (B,) which images first get an estimate of x_0, made without a gradient, to see (Analog Bits); the others see zeros.
+            The network makes this first pass even if no image of this batch wants it: processes that share out its weights (FSDP) must all
+            make the same passes.
     """
     x_t = schedule.noised(clean, noise, timestep)
     estimate = None
-    if self_condition is not None and self_condition.any():
-        rows = self_condition.nonzero().flatten()
+    if self_condition is not None:
+        wanted = self_condition.nonzero().flatten()
+        rows = wanted if len(wanted) else wanted.new_zeros(1)
         with torch.no_grad():
             output = denoise(x_t[rows], timestep[rows], None, rows)
             made = schedule.clean_estimate(x_t[rows], output, timestep[rows]).to(clean.dtype)
-            estimate = torch.zeros_like(clean).index_copy(0, rows, made)
+            estimate = torch.zeros_like(clean).index_copy(0, wanted, made[: len(wanted)])
     output = denoise(x_t, timestep, estimate)
     target = schedule.training_target(clean, noise, timestep)
     error = (output.float() - target.float()).square()  # (B, C, h, w)

@@ -14,7 +14,10 @@ from ldmseg.panoptic import VOID
 
 @dataclass(frozen=True)
 class PointLosses:
-    """Scalars: `ce` cross-entropy over the N ids, `bce` and `dice` averaged over the masks of the batch (0 where it has none)."""
+    """Scalars: `ce` cross-entropy over the N ids, `bce` and `dice` averaged over an image's masks (0 where it has none).
+
+    Each is a mean over images, and an image's share does not depend on the others, so that a batch can be divided among processes.
+    """
 
     ce: Tensor
     bce: Tensor
@@ -59,8 +62,8 @@ def _cross_entropy(logits: Tensor, ids: Tensor, random: Tensor, num_points: int,
     points = uncertain_points(logits, random, num_points, uncertainty, oversample, importance)  # (B, P, 2)
     values = read_bilinear(logits, points)  # (B, N, P)
     target = read_nearest(ids, points)  # (B, P)
-    loss = F.cross_entropy(values.float(), target, ignore_index=VOID, reduction="sum")
-    return loss / (target != VOID).sum().clamp(min=1)
+    loss = F.cross_entropy(values.float(), target, ignore_index=VOID, reduction="none").sum(1)  # (B,)
+    return (loss / (target != VOID).sum(1).clamp(min=1)).mean()
 
 
 def _mask_losses(
@@ -80,7 +83,8 @@ def _mask_losses(
     bce = F.binary_cross_entropy_with_logits(values, target, reduction="none") * known
     probability = values.sigmoid() * known
     dice = 1 - (2 * (probability * target).sum(1) + 1) / (probability.sum(1) + target.sum(1) + 1)
-    return (bce.sum(1) / known.sum(1).clamp(min=1)).mean(), dice.mean()
+    share = 1 / image.bincount(minlength=len(presence))[image] / len(presence)  # (M,) of each mask in the mean over images
+    return (bce.sum(1) / known.sum(1).clamp(min=1) * share).sum(), (dice * share).sum()
 
 
 def _candidates(num_points: int, oversample: float, importance: float) -> int:

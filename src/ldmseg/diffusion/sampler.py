@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal, Protocol, get_args
 
 import torch
@@ -35,19 +36,22 @@ def sample(
     sampler: SamplerName = "ddim",
     generators: Sequence[torch.Generator] = (),
     rescale_std: float | None = None,
+    estimate: Tensor | None = None,
     callback: Callable[[int, int, Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Run the sampling loop.
 
     Args:
         denoise: the conditioned network.
-        noise: (B, C, h, w), standard normal, the start.
-        timesteps: from noisy to clean, as `NoiseSchedule.trailing_timesteps` gives them.
+        noise: (B, C, h, w), the start: standard normal, or latents noised to the first timestep.
+        timesteps: from noisy to clean, as `NoiseSchedule.trailing_timesteps` gives them. Where one is noisier than the one before, noise
+            is added up to it and the way down gone again (`resampled`).
         project: applied to each clean estimate (section 3.3).
         sampler: see `SamplerName`.
         generators: one per image, for the samplers that draw noise on the way.
         rescale_std: every clean estimate whose standard deviation is below this is stretched to it; early in training a network's
             estimates shrink towards their mean, which few-step sampling suffers from.
+        estimate: (B, C, h, w) what the network sees as the previous clean estimate at the first step; nothing by default.
         callback: (step index, timestep, x, clean estimate) -> x, after each step.
 
     Returns:
@@ -58,11 +62,16 @@ def sample(
     """
     if sampler not in get_args(SamplerName):
         raise InputError(f"sampler: expected one of {', '.join(get_args(SamplerName))}, got {sampler!r}")
-    if sampler != "ddim" and len(generators) != len(noise):
-        raise InputError(f"generators: the {sampler} sampler needs one per image ({len(noise)}), got {len(generators)}")
-    x, estimate = noise, None
+    climbs = any(later > earlier for earlier, later in pairwise(timesteps))
+    if (sampler != "ddim" or climbs) and len(generators) != len(noise):
+        what = f"the {sampler} sampler" if not climbs else "resampling"
+        raise InputError(f"generators: {what} needs one per image ({len(noise)}), got {len(generators)}")
+    x = noise
     for index, timestep in enumerate(timesteps):
         following = timesteps[index + 1] if index + 1 < len(timesteps) else -1
+        if following > timestep:
+            x = schedule.noised_again(x, timestep, following, image_noise(x, generators))
+            continue
         output = denoise(x, torch.full((len(x),), timestep, device=x.device), estimate)
         clean = schedule.clean_estimate(x, output, timestep)
         if rescale_std is not None:
@@ -78,6 +87,23 @@ def sample(
         if callback is not None:
             x = callback(index, timestep, x, clean)
     return x
+
+
+def resampled(timesteps: Sequence[int], jump: int, times: int) -> list[int]:
+    """RePaint's order (Lugmayr et al. 2022, section 4.2): each stretch of `jump` steps is gone through `times` times.
+
+    [9, 7, 5, 3, 1] with jump 2 and 2 times is [9, 7, 5, 9, 7, 5, 3, 1, 5, 3, 1]: from 5 noise is added up to 9 again.
+
+    Raises:
+        InputError: `jump` or `times` is below 1.
+    """
+    if jump < 1 or times < 1:
+        raise InputError(f"jump, resamplings: expected at least 1, got {jump} and {times}")
+    order = [timesteps[0]]
+    for start in range(0, len(timesteps) - 1, jump):
+        down = list(timesteps[start + 1 : start + 1 + jump])
+        order += down + [t for _ in range(times - 1) for t in (timesteps[start], *down)]
+    return order
 
 
 def image_noise(like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

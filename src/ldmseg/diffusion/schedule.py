@@ -112,3 +112,8 @@ class NoiseSchedule(DDIMScheduler):
         sigma = eta * ((1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next)).sqrt()
         x = alpha_next.sqrt() * clean + (1 - alpha_next - sigma**2).clamp(min=0).sqrt() * epsilon
         return x if noise is None or eta == 0 else x + sigma * noise
+
+    def noised_again(self, x_t: Tensor, timestep: int, noisier: int, noise: Tensor) -> Tensor:
+        """x_t at `timestep` -> x at the later, noisier timestep, by the forward process (equation 1 of DDPM over several steps)."""
+        kept = self.alpha_bar(noisier).to(x_t) / self.alpha_bar(timestep).to(x_t)
+        return kept.sqrt() * x_t + (1 - kept).sqrt() * noise

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ldmseg.codes import assign_ids, limit_segments
+from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.partial import drop_blocks
 from ldmseg.diffusion.sampler import SamplerName
@@ -59,6 +60,7 @@ def evaluate(
     """Segment every image, or complete its partial map, and compare with the labels.
 
     Args:
+        dataset: a `CaptionedDataset` for a model whose descriptor reads captions; of several captions the first counts.
         limit: only the first so many images.
         drop_rate: measure completion: this share of the labels' blocks is dropped and filled in again (figure 9).
         block_size: side of those blocks in pixels.
@@ -72,13 +74,15 @@ def evaluate(
     for first in range(0, count, batch_size):
         indices = range(first, min(first + batch_size, count))
         images, targets = [dataset.image(i) for i in indices], [dataset.map(i) for i in indices]
+        prompt = [dataset.captions(i)[0] for i in indices] if isinstance(dataset, CaptionedDataset) else None
+        asked: dict[str, Any] = {"num_inference_steps": steps, "sampler": sampler, "thresholds": thresholds, "prompt": prompt}
         generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in indices]
         started = time.monotonic()
         if drop_rate is None:
-            maps = pipe(images, num_inference_steps=steps, sampler=sampler, thresholds=thresholds, generator=generators).maps
+            maps = pipe(images, generator=generators, **asked).maps
         else:
             given = [drop_blocks(t, drop_rate, block_size, np.random.default_rng([seed, i])) for t, i in zip(targets, indices, strict=True)]
-            maps = pipe.inpaint(images, given, num_inference_steps=steps, sampler=sampler, thresholds=thresholds, generator=generators).maps
+            maps = pipe.inpaint(images, given, generator=generators, **asked).maps
         seconds += time.monotonic() - started
         for prediction, target in zip(maps, targets, strict=True):
             quality.update(prediction, target)

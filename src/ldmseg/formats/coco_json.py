@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,15 @@ class ImageEntry:
 
 @dataclass(frozen=True, slots=True)
 class AnnotationEntry:
-    """One of COCO's `annotations`: the PNG of an image and its segments in the order of the file, with `isthing` filled in."""
+    """One of COCO's `annotations`: the PNG of an image and its segments in the order of the file, with `isthing` filled in.
+
+    `annotator` is who labelled the image, where several people did.
+    """
 
     image_id: ImageId
     png_name: str
     segments: tuple[Segment, ...]
+    annotator: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,35 @@ class CocoPanopticJson:
     images: dict[ImageId, ImageEntry]
     annotations: tuple[AnnotationEntry, ...]
     categories: tuple[Category, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a data set comes from: what a JSON says beyond the annotations. `images` has the further fields (licence, URLs) of an image."""
+
+    info: Mapping[str, Any] = field(default_factory=dict)
+    licenses: tuple[Any, ...] = ()
+    images: Mapping[ImageId, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.info or self.licenses or self.images)
+
+
+def read_provenance(path: str | os.PathLike[str]) -> Provenance:
+    """The `info`, the `licenses` and the images' further fields of a COCO JSON that `read_coco_json` reads.
+
+    Raises:
+        InputError: the file is missing or holds no JSON object.
+    """
+    _, document = open_document(path)
+    own = {"id", "file_name", "width", "height"}
+    images = {entry["id"]: {key: value for key, value in entry.items() if key not in own} for entry in document.get("images", ())}
+    info, licenses = document.get("info"), document.get("licenses")
+    return Provenance(
+        info if isinstance(info, dict) else {},
+        tuple(licenses) if isinstance(licenses, list) else (),
+        {identity: further for identity, further in images.items() if further},
+    )
 
 
 def read_coco_json(
@@ -79,13 +112,7 @@ def read_coco_json(
     Raises:
         InputError: the file is missing, no JSON, or not consistent.
     """
-    file = existing_file(path, "json")
-    try:
-        document = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON
-        raise InputError(f"json: cannot read '{file}': {one_line(error)}") from error
-    reader = _Reader(file)
-    reader.expect(isinstance(document, dict), "expected an object with images, annotations and categories")
+    reader, document = open_document(path)
     own = () if predictions and "categories" not in document else reader.categories(document)
     images = {} if predictions and "images" not in document else reader.images(document)
     annotations = reader.annotations(document, {c.id: c for c in (own if categories is None else categories)})
@@ -93,12 +120,28 @@ def read_coco_json(
         reader.expect(bool(images), "images: expected at least one")
         annotations = reader.of_known_images(annotations, images, strict)
     reader.distinct_annotations(annotations, one_per_image=predictions)
-    return CocoPanopticJson(file, images, tuple(annotations), own)
+    return CocoPanopticJson(reader.path, images, tuple(annotations), own)
+
+
+def open_document(path: str | os.PathLike[str]) -> tuple[JsonReader, dict[str, Any]]:
+    """A JSON as it is, and the reader that takes it apart.
+
+    Raises:
+        InputError: the file is missing or holds no JSON object.
+    """
+    file = existing_file(path, "json")
+    try:
+        document = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON
+        raise InputError(f"json: cannot read '{file}': {one_line(error)}") from error
+    reader = JsonReader(file)
+    reader.expect(isinstance(document, dict), "expected an object with images, annotations and categories")
+    return reader, document
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
-    """Takes a document apart; every complaint names the file and the entry."""
+class JsonReader:
+    """Takes a document apart; every complaint is an `InputError` that names the file and the entry."""
 
     path: Path
 
@@ -126,65 +169,73 @@ class _Reader:
     def categories(self, document: Mapping[str, Any]) -> tuple[Category, ...]:
         found: dict[int, Category] = {}
         for number, entry in enumerate(self.entries(document, "categories")):
-            where = f"categories[{number}]"
-            identity = self.value(entry, "id", int, where)
-            self.expect(identity not in found, f"{where}: id {identity} occurs twice")
-            if "isthing" not in entry:
-                self.expect(False, f"{where}: the key 'isthing' is missing (is this a file of boxes or instances, not panoptic?)")
-            color = entry.get("color")
-            if color is not None:
-                valid = isinstance(color, list) and len(color) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in color)
-                self.expect(valid, f"{where}: color: expected three numbers from 0 to 255, got {color!r}")
-            isthing = bool(self.value(entry, "isthing", (int, bool), where))
-            name, group = str(entry.get("name", identity)), str(entry.get("supercategory", ""))
-            found[identity] = Category(identity, name, isthing, group, None if color is None else tuple(color))
+            category = self.category(entry, f"categories[{number}]")
+            self.expect(category.id not in found, f"categories[{number}]: id {category.id} occurs twice")
+            found[category.id] = category
         return tuple(found.values())
+
+    def category(self, entry: Mapping[str, Any], where: str) -> Category:
+        identity = self.value(entry, "id", int, where)
+        if "isthing" not in entry:
+            self.expect(False, f"{where}: the key 'isthing' is missing (is this a file of boxes or instances, not panoptic?)")
+        color = entry.get("color")
+        if color is not None:
+            valid = isinstance(color, list) and len(color) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in color)
+            self.expect(valid, f"{where}: color: expected three numbers from 0 to 255, got {color!r}")
+        isthing = bool(self.value(entry, "isthing", (int, bool), where))
+        name, group = str(entry.get("name", identity)), str(entry.get("supercategory", ""))
+        return Category(identity, name, isthing, group, None if color is None else tuple(color))
 
     def images(self, document: Mapping[str, Any]) -> dict[ImageId, ImageEntry]:
         found: dict[ImageId, ImageEntry] = {}
         for number, entry in enumerate(self.entries(document, "images")):
-            where = f"images[{number}]"
-            identity = self.value(entry, "id", (int, str), where)
-            self.expect(identity not in found, f"{where}: id {identity} occurs twice")
-            size = [None if entry.get(key) is None else self.value(entry, key, int, where) for key in ("width", "height")]
-            found[identity] = ImageEntry(identity, self.value(entry, "file_name", str, where), *size)
+            image = self.image(entry, f"images[{number}]")
+            self.expect(image.image_id not in found, f"images[{number}]: id {image.image_id} occurs twice")
+            found[image.image_id] = image
         return found
+
+    def image(self, entry: Mapping[str, Any], where: str) -> ImageEntry:
+        identity = self.value(entry, "id", (int, str), where)
+        size = [None if entry.get(key) is None else self.value(entry, key, int, where) for key in ("width", "height")]
+        return ImageEntry(identity, self.value(entry, "file_name", str, where), *size)
 
     def annotations(self, document: Mapping[str, Any], categories: Mapping[int, Category]) -> list[AnnotationEntry]:
-        found = []
-        for number, entry in enumerate(self.entries(document, "annotations")):
-            where = f"annotations[{number}]"
-            image_id = self.value(entry, "image_id", (int, str), where)
-            where = f"annotation of image {image_id}"
-            if "segments_info" not in entry:
-                hint = " (is this a file of boxes or instances, not panoptic?)" if "segmentation" in entry else ""
-                self.expect(False, f"{where}: the key 'segments_info' is missing{hint}")
-            png_name = self.value(entry, "file_name", str, where)
-            listed = self.entries(entry, "segments_info")
-            found.append(AnnotationEntry(image_id, png_name, self.segments(listed, categories, where)))
-        return found
+        listed = enumerate(self.entries(document, "annotations"))
+        return [self.annotation(entry, f"annotations[{number}]", categories) for number, entry in listed]
 
-    def segments(self, listed: list[dict[str, Any]], categories: Mapping[int, Category], where: str) -> tuple[Segment, ...]:
-        found: dict[int, Segment] = {}
-        for entry in listed:
-            identity = self.value(entry, "id", int, where)
-            category_id = self.value(entry, "category_id", int, where)
-            self.expect(identity > VOID, f"{where}: segment id: expected 1 or more (0 is void), got {identity}")
-            self.expect(identity not in found, f"{where}: segment {identity} occurs twice")
-            category = categories.get(category_id)
-            self.expect(
-                category is not None or not categories,
-                f"{where}: segment {identity} has category {category_id}, which is not one of the categories",
-            )
-            score = entry.get("score")
-            found[identity] = Segment(
-                identity,
-                category_id,
-                None if category is None else category.isthing,
-                bool(entry.get("iscrowd", 0)),
-                float(score) if isinstance(score, (int, float)) else None,
-            )
-        return tuple(found.values())
+    def annotation(self, entry: Mapping[str, Any], where: str, categories: Mapping[int, Category]) -> AnnotationEntry:
+        bare = self.annotated_file(entry, where)
+        where, found = f"annotation of image {bare.image_id}", dict[int, Segment]()
+        for listed in self.entries(entry, "segments_info"):
+            segment = self.segment(listed, where, categories)
+            self.expect(segment.id not in found, f"{where}: segment {segment.id} occurs twice")
+            found[segment.id] = segment
+        return replace(bare, segments=tuple(found.values()))
+
+    def annotated_file(self, entry: Mapping[str, Any], where: str) -> AnnotationEntry:
+        """An annotation without its segments."""
+        image_id = self.value(entry, "image_id", (int, str), where)
+        where = f"annotation of image {image_id}"
+        if "segments_info" not in entry:
+            hint = " (is this a file of boxes or instances, not panoptic?)" if "segmentation" in entry else ""
+            self.expect(False, f"{where}: the key 'segments_info' is missing{hint}")
+        annotator = None if entry.get("annotator") is None else self.value(entry, "annotator", (int, str), where)
+        return AnnotationEntry(image_id, self.value(entry, "file_name", str, where), (), annotator)
+
+    def segment(self, entry: Mapping[str, Any], where: str, categories: Mapping[int, Category]) -> Segment:
+        identity = self.value(entry, "id", int, where)
+        category_id = self.value(entry, "category_id", int, where)
+        self.expect(identity > VOID, f"{where}: segment id: expected 1 or more (0 is void), got {identity}")
+        category = categories.get(category_id)
+        self.expect(
+            category is not None or not categories,
+            f"{where}: segment {identity} has category {category_id}, which is not one of the categories",
+        )
+        score = entry.get("score")
+        isthing = None if category is None else category.isthing
+        return Segment(
+            identity, category_id, isthing, bool(entry.get("iscrowd", 0)), float(score) if isinstance(score, (int, float)) else None
+        )
 
     def of_known_images(
         self, annotations: list[AnnotationEntry], images: Mapping[ImageId, ImageEntry], strict: bool

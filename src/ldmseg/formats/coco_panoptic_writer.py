@@ -10,7 +10,7 @@ from typing import Any
 
 from ldmseg.errors import InputError
 from ldmseg.formats.atomic import write_json
-from ldmseg.formats.coco_json import Category, ImageId
+from ldmseg.formats.coco_json import Category, ImageId, Provenance
 from ldmseg.formats.id_png import MAX_RGB_ID, write_id_png
 from ldmseg.panoptic import PanopticMap
 
@@ -29,7 +29,7 @@ class CocoPanopticWriter:
             PNGs in `panoptic/` there.
         categories: what segments may be of. Left out, the data set is class-agnostic: all segments are of category 1, "segment".
         png_dir: another folder for the PNGs.
-        info: the JSON's `info`.
+        provenance: the JSON's `info` and `licenses`, and further fields of the images.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class CocoPanopticWriter:
         path: str | os.PathLike[str],
         categories: Iterable[Category] | None = None,
         png_dir: str | os.PathLike[str] | None = None,
-        info: dict[str, Any] | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         given = Path(path)
         self.json_path = given if given.suffix == ".json" else given / "panoptic.json"
@@ -47,7 +47,7 @@ class CocoPanopticWriter:
         self._category_ids = {c.id for c in self.categories}
         if len(self._category_ids) != len(self.categories):
             raise InputError("categories: expected each id once")
-        self._info = info or {}
+        self._provenance = provenance or Provenance()
         self._images: dict[ImageId, dict[str, Any]] = {}
         self._annotations: dict[str, dict[str, Any]] = {}
 
@@ -61,12 +61,22 @@ class CocoPanopticWriter:
     def __len__(self) -> int:
         return len(self._annotations)
 
-    def add(self, file_name: str, image_id: ImageId, pmap: PanopticMap) -> Path:
-        """Write one image's PNG, whose path is returned: the photo's name with the suffix `.png`, in the same subfolder.
+    def add(
+        self,
+        file_name: str,
+        image_id: ImageId,
+        pmap: PanopticMap,
+        *,
+        png_name: str | None = None,
+        annotator: int | str | None = None,
+    ) -> Path:
+        """Write one image's PNG, whose path is returned.
 
         Args:
             file_name: the photo's, relative to the folder of photos.
-            image_id: not used before.
+            image_id: not used before, unless by another annotator of the same photo.
+            png_name: left out, it is the photo's with the suffix `.png`, in the same subfolder.
+            annotator: who drew this map, where an image is added once for each of several people; their `png_name`s must differ.
 
         Raises:
             InputError: the image or its PNG was added before, a segment's category is unknown, an id is above 2**24 - 1, or the file cannot
@@ -75,17 +85,19 @@ class CocoPanopticWriter:
         photo = PurePosixPath(file_name.replace(os.sep, "/"))
         if photo.is_absolute() or ".." in photo.parts or not photo.name:
             raise InputError(f"file_name: expected a path relative to the folder of photos, got '{file_name}'")
-        png_name = str(photo.with_suffix(".png"))
-        if image_id in self._images:
+        png_name = str(photo.with_suffix(".png")) if png_name is None else png_name
+        height, width = pmap.shape
+        image = {**self._provenance.images.get(image_id, {}), "id": image_id, "file_name": str(photo), "width": width, "height": height}
+        if image_id in self._images and (annotator is None or self._images[image_id] != image):
             raise InputError(f"image_id: {image_id} was added before")
         if png_name in self._annotations:
             raise InputError(f"file_name: '{file_name}' and an image that was added before would both be written as '{png_name}'")
         segments = self._segments(pmap, f"'{file_name}'")
         png_path = self.png_dir / png_name
         write_id_png(png_path, pmap.ids)
-        height, width = pmap.shape
-        self._images[image_id] = {"id": image_id, "file_name": str(photo), "width": width, "height": height}
-        self._annotations[png_name] = {"image_id": image_id, "file_name": png_name, "segments_info": segments}
+        self._images[image_id] = image
+        told = {} if annotator is None else {"annotator": annotator}
+        self._annotations[png_name] = {"image_id": image_id, "file_name": png_name, **told, "segments_info": segments}
         return png_path
 
     def close(self) -> Path | None:
@@ -97,7 +109,8 @@ class CocoPanopticWriter:
         if not self._annotations:
             return None
         document = {
-            "info": self._info,
+            "info": dict(self._provenance.info),
+            **({"licenses": list(self._provenance.licenses)} if self._provenance.licenses else {}),
             "images": list(self._images.values()),
             "annotations": list(self._annotations.values()),
             "categories": [c.to_dict() for c in self.categories],

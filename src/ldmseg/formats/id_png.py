@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +18,10 @@ from ldmseg.formats.image import BROKEN_IMAGE, existing_file, one_line
 
 MAX_RGB_ID = 2**24 - 1
 """The largest id that three bytes hold."""
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PLAIN_RGB = bytes((8, 2, 0, 0, 0))
+"""Bit depth, colour type, compression, filter and interlacing of a 24-bit PNG, as its header has them."""
 
 
 def rgb_to_ids(rgb: ArrayLike) -> NDArray[np.int32]:
@@ -57,7 +63,10 @@ def read_id_png(path: str | os.PathLike[str], what: str = "PNG") -> NDArray[np.i
 
 
 def read_id_codes(path: str | os.PathLike[str], what: str = "PNG") -> NDArray[np.uint32]:
-    """As `read_id_png`, but the upper byte of each (H, W) code holds anything: the bytes lie as Pillow has them, which is fastest."""
+    """As `read_id_png`, but the upper byte of each (H, W) code holds anything: the bytes lie as the decoder has them, which is fastest."""
+    codes = _decode_with_imagecodecs(existing_file(path, what))
+    if codes is not None:
+        return codes
     with open_picture(path, what) as image:
         if image.mode == "P":
             image = image.convert("RGB")
@@ -67,6 +76,41 @@ def read_id_codes(path: str | os.PathLike[str], what: str = "PNG") -> NDArray[np
             )
         data = image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA")
         return np.frombuffer(data, dtype="<u4").reshape(image.height, image.width)
+
+
+def _decode_with_imagecodecs(file: Path) -> NDArray[np.uint32] | None:
+    """The codes of a plain 24-bit PNG where imagecodecs is installed (the extra `fast`), whose decoder takes two thirds of Pillow's time.
+
+    None where it is not installed, for any other kind of file, and for a damaged one, of which Pillow then tells what is wrong.
+    """
+    try:
+        import imagecodecs
+    except ImportError:
+        return None
+    try:
+        data = file.read_bytes()
+        width, height, kind = int.from_bytes(data[16:20]), int.from_bytes(data[20:24]), data[24:29]
+        too_large = width * height > (Image.MAX_IMAGE_PIXELS or np.inf)
+        if data[:8] != PNG_SIGNATURE or kind != PLAIN_RGB or too_large or not _checksums_hold(data):
+            return None
+        pixels = imagecodecs.png_decode(data)  # (H, W, 3)
+    except (OSError, imagecodecs.PngError):
+        return None
+    codes = np.empty(pixels.size // 3, dtype="<u4")
+    codes[:-1] = np.ndarray(codes.size - 1, "<u4", pixels, strides=(3,))  # four bytes from every third on: the next pixel's is on top
+    codes[-1:] = rgb_to_ids(pixels[-1:, -1])
+    return codes.reshape(height, width)
+
+
+def _checksums_hold(data: bytes) -> bool:
+    """Whether every chunk of a PNG is whole; the decoder would let a wrong checksum pass."""
+    start = len(PNG_SIGNATURE)
+    while start + 12 <= len(data):
+        end = start + 8 + int.from_bytes(data[start : start + 4])  # of the chunk's content; 4 bytes of checksum follow
+        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            return False
+        start = end + 4
+    return start == len(data)
 
 
 def write_id_png(path: str | os.PathLike[str], ids: ArrayLike) -> None:

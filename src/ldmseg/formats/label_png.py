@@ -27,12 +27,22 @@ def read_label_png(path: str | os.PathLike[str]) -> PanopticMap:
     Raises:
         InputError: the file is missing or damaged, is of another kind, or holds an id above 2**31 - 1.
     """
-    with open_picture(path, "label") as image:
-        ids = _ids(image, path)
     try:
-        return PanopticMap(ids)  # type: ignore[arg-type]  # converted to int32 there, if they fit
+        return PanopticMap(read_label_ids(path))  # type: ignore[arg-type]  # converted to int32 there, if they fit
     except InputError as error:
+        if os.fspath(path) in str(error):
+            raise
         raise InputError(f"label: cannot read '{os.fspath(path)}': {error}") from error
+
+
+def read_label_ids(path: str | os.PathLike[str], what: str = "label") -> NDArray[np.integer]:
+    """(H, W) pixel values of a label picture, in the type in which they are stored.
+
+    Raises:
+        InputError: as `read_label_png`, but values may be of any size; `what` names the file in the message.
+    """
+    with open_picture(path, what) as image:
+        return _ids(image, path, what)
 
 
 def write_label_png(path: str | os.PathLike[str], pmap: PanopticMap) -> None:
@@ -56,7 +66,7 @@ def write_label_png(path: str | os.PathLike[str], pmap: PanopticMap) -> None:
         picture.save(temporary, format="PNG")
 
 
-def _ids(image: Image.Image, path: str | os.PathLike[str]) -> NDArray[np.integer]:
+def _ids(image: Image.Image, path: str | os.PathLike[str], what: str) -> NDArray[np.integer]:
     if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
         values = np.asarray(image)
         return values.astype(np.uint8) if values.dtype == bool else values
@@ -66,5 +76,5 @@ def _ids(image: Image.Image, path: str | os.PathLike[str]) -> NDArray[np.integer
     if image.mode == "RGBA":
         return np.ascontiguousarray(pixels).view("<u4")[..., 0]
     raise InputError(
-        f"label: cannot read '{os.fspath(path)}': expected a gray (8, 16 or 32 bit), palette, RGB or RGBA picture, got mode {image.mode}"
+        f"{what}: cannot read '{os.fspath(path)}': expected a gray (8, 16 or 32 bit), palette, RGB or RGBA picture, got mode {image.mode}"
     )

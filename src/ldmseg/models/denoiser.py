@@ -167,7 +167,8 @@ class Denoiser(UNet2DConditionModel):
             return super().forward(sample, timestep, encoder_hidden_states, *args, **kwargs)
         inputs = self._concatenate(sample, condition, estimate)  # (B, in_channels, h, w)
         padded = pad_to_multiple(inputs.to(self.conv_in.weight.dtype), 2**self.num_upsamplers)
-        output = super().forward(padded, timestep, condition.tokens, return_dict=False)[0]
+        tokens = None if condition.tokens is None else condition.tokens.to(padded.dtype)  # (B, L, cross_attention_dim)
+        output = super().forward(padded, timestep, tokens, return_dict=False)[0]
         return output[..., : sample.shape[-2], : sample.shape[-1]].to(sample.dtype)
 
     def predict(self, x_t: Tensor, timestep: Tensor | float | int, condition: Condition, estimate: Tensor | None = None) -> Tensor:
@@ -203,6 +204,9 @@ class Denoiser(UNet2DConditionModel):
             raise InputError(
                 f"condition.tokens: expected {expected} for a model with cross_attention={config['cross_attention']}, got {got}"
             )
+        if condition.tokens is not None:
+            length = condition.tokens.shape[1] if condition.tokens.ndim == 3 else 1
+            _check_shape("condition.tokens", condition.tokens, (batch, length, config["cross_attention_dim"]))
         parts = [x_t, condition.image]
         if config["self_condition"]:
             parts.append(_or_zeros("estimate", estimate, (batch, config["mask_channels"], *size), x_t))

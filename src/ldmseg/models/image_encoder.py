@@ -23,6 +23,15 @@ from ldmseg.models.tensors import pad_to_multiple
 NORM_GROUPS = 8
 VAES: dict[str, type[AutoencoderKL] | type[AutoencoderTiny]] = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 
+SD_V1_VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "sample_size": 512,
+}
+"""Arguments of `AutoencoderKL` for Stable Diffusion v1's, beside its defaults."""
+
 
 class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """What every image encoder offers; the scaling of its latents is its own affair.

@@ -16,17 +16,36 @@ from ldmseg.panoptic import VOID, PanopticMap
 
 @dataclass(frozen=True)
 class KnownCells:
-    """`latents` (B, C, h, w) of the partial maps, and `validity` (B, 1, h, w), the share of known pixels under each cell, 0..1."""
+    """Partial maps on the latent grid.
 
+    Attributes:
+        ids: (B, h f, w f) the model's ids, VOID is unknown.
+        latents: (B, C, h, w).
+        validity: (B, 1, h, w) the share of known pixels under each cell, 0..1.
+    """
+
+    ids: Tensor
     latents: Tensor
     validity: Tensor
 
-    def put_back(self, clean: Tensor) -> Tensor:
-        """The estimate (B, C, h, w) with the given latents in the cells that are known to the last pixel."""
-        return torch.where(self.validity == 1, self.latents, clean)
+    def put_back(self, clean: Tensor, autoencoder: MaskAutoencoder) -> Tensor:
+        """The estimate (B, C, h, w) with what is known put back (algorithm 3).
+
+        A cell that is known to the last pixel gets the given latents. One that is known in part is decoded, gets its known pixels, and is
+        encoded again, so that labels smaller than a cell count.
+        """
+        whole = torch.where(self.validity == 1, self.latents, clean)
+        partly = (self.validity > 0) & (self.validity < 1)  # (B, 1, h, w)
+        rows = partly.flatten(1).any(1).nonzero().flatten()
+        if not len(rows):
+            return whole
+        drawn = autoencoder.decode(whole[rows])[:, 1:].argmax(1) + 1  # (K, h f, w f), void wins no pixel
+        pasted = torch.where(self.ids[rows] != VOID, self.ids[rows], drawn)
+        again = autoencoder.encode(pasted).to(whole.dtype)
+        return whole.index_copy(0, rows, torch.where(partly[rows], again, whole[rows]))
 
     def to(self, dtype: torch.dtype) -> KnownCells:
-        return KnownCells(self.latents.to(dtype), self.validity.to(dtype))
+        return KnownCells(self.ids, self.latents.to(dtype), self.validity.to(dtype))
 
 
 def known_cells(autoencoder: MaskAutoencoder, ids: Tensor) -> KnownCells:
@@ -46,7 +65,7 @@ def known_cells(autoencoder: MaskAutoencoder, ids: Tensor) -> KnownCells:
     rows = known.flatten(1).any(1).nonzero().flatten()
     if len(rows):
         latents[rows] = autoencoder.encode(fill_cells(padded[rows], f)).to(latents.dtype)  # autocast may have narrowed it
-    return KnownCells(latents, validity)
+    return KnownCells(padded, latents, validity)
 
 
 def fill_cells(ids: Tensor, size: int) -> Tensor:

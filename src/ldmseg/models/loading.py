@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 
 from ldmseg.errors import InputError
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
+from ldmseg.models.pretrained import only_shapes
+from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
 
 BUNDLED = "default"
 
@@ -51,4 +53,11 @@ def load_mask_autoencoder(source: str | Path) -> MaskAutoencoder:
     folder = model_folder(source)
     subfolder = None if (Path(folder) / "config.json").is_file() else "mask_autoencoder"
     with loading_errors("autoencoder", "a mask autoencoder's folder or Hub id", str(source)):
-        return MaskAutoencoder.from_pretrained(folder, subfolder=subfolder, low_cpu_mem_usage=False)
+        config = MaskAutoencoder.load_config(folder, subfolder=subfolder, local_files_only=only_shapes())
+        name = config.get("_class_name")
+        kinds: dict[str, type[MaskAutoencoder]] = {kind.__name__: kind for kind in (MaskAutoencoder, VaeMaskAutoencoder)}
+        if name not in kinds:
+            raise InputError(f"autoencoder: expected one of {', '.join(kinds)} in {str(source)!r}, got {name or 'no class name'}")
+        if only_shapes():
+            return kinds[name].from_config(config)
+        return kinds[name].from_pretrained(folder, subfolder=subfolder, low_cpu_mem_usage=False)

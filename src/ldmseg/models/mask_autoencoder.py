@@ -98,15 +98,16 @@ class MaskAutoencoder(ModelMixin, ConfigMixin):
         return self.moments(codes).mean * self.config["scaling_factor"]  # (B, C, h, w)
 
     def coarse_logits(self, latents: Tensor) -> Tensor:
-        """(B, C, h, w) unscaled latents -> (B, N, h f/2, w f/2), the decoder's own resolution; what the losses look at."""
+        """(B, C, h, w) unscaled latents -> logits at the decoder's own resolution, here (B, N, h f/2, w f/2); what the losses look at."""
         return self.decoder(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, C, h, w) scaled latents -> (B, N, h f, w f) logits, bilinear from half the resolution."""
+        """(B, C, h, w) scaled latents -> (B, N, h f, w f) logits, bilinear from the decoder's resolution."""
         if latents.ndim != 4 or latents.shape[1] != self.config["latent_channels"]:
             raise InputError(f"latents: expected (B, {self.config['latent_channels']}, h, w), got {tuple(latents.shape)}")
         logits = self.coarse_logits(latents / self.config["scaling_factor"])  # (B, N, H/2, W/2)
-        return F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)  # (B, N, H, W)
+        size = (latents.shape[2] * self.downscale, latents.shape[3] * self.downscale)
+        return F.interpolate(logits, size, mode="bilinear", align_corners=False)  # (B, N, H, W)
 
 
 class ChannelNorm(nn.LayerNorm):

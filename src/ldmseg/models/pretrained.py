@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -41,6 +42,8 @@ class Pretrained:
 def find_pretrained(source: str | Path, subfolders: tuple[str, ...], names: tuple[str, ...] = ()) -> Pretrained:
     """Find one network in a pipeline's folder, in a folder of its own, or on the Hub, and read its config.
 
+    Where only shapes are wanted (`load_strictly`), nothing is downloaded: of a Hub id, the copy on this machine serves or none.
+
     Args:
         source: a folder with `config.json` in it or in one of `subfolders`, or a Hub id "owner/name".
         subfolders: what the network may be called inside a pipeline ("unet", "vae"); the first that exists is taken.
@@ -57,7 +60,7 @@ def find_pretrained(source: str | Path, subfolders: tuple[str, ...], names: tupl
             listed = " or ".join(f"{inside}/config.json".lstrip("/") for inside in candidates)
             raise InputError(f"source: expected {listed} in {folder}, got a folder without")
         return Pretrained(str(folder), present[0], _read_config(str(folder), present[0]))
-    if text.count("/") != 1 or text.startswith((".", "/", "~")) or text.endswith("/"):
+    if not is_hub_id(text):
         also = f"one of {', '.join(names)}, " if names else ""
         raise InputError(f"source: expected {also}an existing folder or a Hub id owner/name, got {text!r}")
     for inside in candidates[:-1]:
@@ -65,21 +68,34 @@ def find_pretrained(source: str | Path, subfolders: tuple[str, ...], names: tupl
             return Pretrained(text, inside, _read_config(text, inside))
         except InputError as error:
             reason = error.__cause__.__context__ if error.__cause__ else None
-            if not isinstance(reason, EntryNotFoundError) or isinstance(reason, LocalEntryNotFoundError):
-                raise  # unreachable, not merely absent from this subfolder
+            unreachable = not isinstance(reason, EntryNotFoundError) or isinstance(reason, LocalEntryNotFoundError)
+            if unreachable and not only_shapes():
+                raise  # not merely absent from this subfolder
     return Pretrained(text, "", _read_config(text, ""))
+
+
+def is_hub_id(source: str | Path) -> bool:
+    """Whether a name that is no folder here has the form of a Hub id, owner/name."""
+    text = str(source)
+    return not Path(text).expanduser().is_dir() and text.count("/") == 1 and text[0] not in "./~" and text[-1] != "/"
 
 
 def _read_config(root: str, subfolder: str) -> dict[str, Any]:
     try:
-        return dict(UNet2DConditionModel.load_config(root, subfolder=subfolder))  # reads the file as it is, whatever the class
+        with _warnings_off():
+            # reads the file as it is, whatever the class
+            return dict(UNet2DConditionModel.load_config(root, subfolder=subfolder, local_files_only=only_shapes()))
     except Exception as error:  # the Hub's client raises many unrelated types
         where = f"{root}/{subfolder}".rstrip("/")
-        raise InputError(f"source: expected a readable config.json in {where}, got {_one_line(error)}") from error
+        away = isinstance(error.__context__, LocalEntryNotFoundError)
+        got = "no answer from the Hub and no copy on this machine" if away else _one_line(error)
+        raise InputError(f"source: expected a readable config.json in {where}, got {got}") from error
 
 
 def load_strictly(model_class: type[Model], saved: Pretrained, **config: Any) -> Model:
     """`model_class.from_pretrained`, with an error instead of a warning when weights are missing or left over.
+
+    Inside `with torch.device("meta")`, where tensors have a shape and no values, the config alone is read.
 
     Args:
         model_class: what to load; it may differ from the class that saved the weights.
@@ -91,6 +107,8 @@ def load_strictly(model_class: type[Model], saved: Pretrained, **config: Any) ->
     """
     try:
         with _warnings_off():
+            if only_shapes():
+                return model_class.from_config(saved.config, **config)  # type: ignore[attr-defined]  # every model has it from ConfigMixin
             loaded: Any = model_class.from_pretrained(saved.root, subfolder=saved.subfolder, output_loading_info=True, **config)
     except Exception as error:
         raise InputError(f"source: expected weights of {model_class.__name__} in {saved}, got {_one_line(error)}") from error
@@ -106,16 +124,23 @@ def load_strictly(model_class: type[Model], saved: Pretrained, **config: Any) ->
     return model
 
 
+def only_shapes() -> bool:
+    """Whether new tensors have no values here, so that reading weights for them would be in vain."""
+    return torch.get_default_device().type == "meta"
+
+
 @contextmanager
 def _warnings_off() -> Iterator[None]:
-    """diffusers warns at length of what becomes an error here."""
-    logger = logging.getLogger("diffusers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """diffusers and the Hub's client warn at length of what becomes an error here."""
+    loggers = [logging.getLogger(name) for name in ("diffusers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _one_line(error: Exception) -> str:

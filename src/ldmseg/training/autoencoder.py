@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ from ldmseg.codes import assign_dense, encode_ids
 from ldmseg.config import AutoencoderRunConfig
 from ldmseg.data.datasets import PanopticDataset, SceneDataset, load_dataset
 from ldmseg.data.mask_augment import augment_mask
+from ldmseg.data.transforms import draw_view
 from ldmseg.diffusion.point_loss import point_losses
 from ldmseg.evaluate import reconstruct
 from ldmseg.metrics.panoptic_quality import PanopticQuality
-from ldmseg.models.loading import load_mask_autoencoder
-from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.panoptic import PanopticMap, nearest_indices
-from ldmseg.training.stage import Stage, fresh_weights, sample_generators, sample_rng, shuffled_index
+from ldmseg.training.items import Items
+from ldmseg.training.networks import mask_autoencoder
+from ldmseg.training.stage import Stage, sample_generators, sample_rng
 from ldmseg.visualize import color_map, contact_sheet
 
 
@@ -40,20 +42,18 @@ class AutoencoderStage(Stage):
     def __init__(self, config: AutoencoderRunConfig) -> None:
         super().__init__()
         self.config = config
-        with fresh_weights(config.seed):
-            self.model = load_mask_autoencoder(config.init) if config.init else MaskAutoencoder(**config.model.model_dump())
-        if config.train_part == "decoder":
-            self.model.encoder.requires_grad_(False)
+        self.model = mask_autoencoder(config)
         data = config.data
         self.train_data = load_dataset(data.train, size=data.size, segments=data.scene_segments)
         self.val_data = load_dataset(data.val, size=data.size, segments=data.scene_segments)
+        self.train_items = Items(len(self.train_data), data.on_error, "data.train")
+        self.val_items = Items(len(self.val_data), data.on_error, "data.val")
 
     def load_sample(self, number: int) -> tuple[int, NDArray[np.int64]]:
         config, num_ids = self.config, self.model.config["num_ids"]
         rng = sample_rng(config.seed, number)
-        ids = _square_ids(self.train_data, shuffled_index(config.seed, number, len(self.train_data)), config.data.size)
-        if config.data.flip and rng.random() < 0.5:
-            ids = ids[:, ::-1]
+        ids = self.train_items.sample(config.seed, number, lambda item: _ids(self.train_data, item))
+        ids = draw_view((ids.shape[0], ids.shape[1]), config.data, rng).ids(ids)
         pmap = PanopticMap(augment_mask(ids, config.augment, rng))
         pmap = pmap.largest(num_ids - 1) if len(pmap) >= num_ids else pmap
         assigned = assign_dense(pmap.dense, len(pmap), num_ids, "random", rng)
@@ -77,7 +77,7 @@ class AutoencoderStage(Stage):
             model.coarse_logits(latents), batch.ids, loss.points, generators, oversample=loss.oversample, importance=loss.importance
         )
         total = loss.cross_entropy * points.ce + loss.masks * (points.bce + points.dice)
-        terms = {"ce": points.ce, "bce": points.bce, "dice": points.dice, "latent_std": moments.mean.detach().std()}
+        terms = {"ce": points.ce, "bce": points.bce, "dice": points.dice, "latent_std": moments.mean.detach().flatten(1).std(1).mean()}
         if loss.kl:
             terms["kl"] = moments.kl()
             total = total + loss.kl * terms["kl"]
@@ -85,12 +85,14 @@ class AutoencoderStage(Stage):
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Image.Image | None]:
-        quality, rows = PanopticQuality(class_agnostic=True), []
-        for index in range(len(self.val_data)):
-            target = PanopticMap(_square_ids(self.val_data, index, self.config.data.size))
+        quality = PanopticQuality(class_agnostic=True)
+        rows: list[list[Image.Image]] = []
+        count = min(len(self.val_data), self.config.validation.limit or len(self.val_data))
+        for ids in self.val_items.each(range(count), lambda item: _ids(self.val_data, item)):
+            target = PanopticMap(_square(ids, self.config.data.size))
             result = reconstruct(self.model, target)
             quality.update(result, target)
-            if index < self.config.validation.samples:
+            if len(rows) < self.config.validation.samples:
                 rows.append([color_map(target), color_map(result)])
         stat = quality.compute().all
         sheet = contact_sheet(rows, titles=["mask", "reconstruction"]) if rows else None
@@ -105,10 +107,10 @@ class AutoencoderStage(Stage):
 
     def _latent_deviation(self) -> float:
         """Standard deviation of `encode`'s latents over (at most) 64 maps of the training set."""
-        maps = [_square_ids(self.train_data, i, self.config.data.size) for i in range(min(64, len(self.train_data)))]
         coded = []
-        for index, ids in enumerate(maps):
-            pmap = PanopticMap(ids)
+        maps = self.train_items.each(range(len(self.train_data)), lambda item: _ids(self.train_data, item))
+        for index, ids in enumerate(islice(maps, 64)):
+            pmap = PanopticMap(_square(ids, self.config.data.size))
             assigned = assign_dense(pmap.dense, len(pmap), self.model.config["num_ids"], "random", sample_rng(self.config.seed, index))
             coded.append(np.append(assigned, 0)[pmap.dense])
         device = next(self.model.parameters()).device
@@ -116,6 +118,9 @@ class AutoencoderStage(Stage):
         return float(torch.cat([z.flatten() for z in latents]).std())
 
 
-def _square_ids(data: PanopticDataset, index: int, size: int) -> NDArray[np.integer]:
-    ids = data.ids(index) if isinstance(data, SceneDataset) else data.map(index).ids
+def _ids(data: PanopticDataset, index: int) -> NDArray[np.integer]:
+    return data.ids(index) if isinstance(data, SceneDataset) else data.map(index).ids
+
+
+def _square(ids: NDArray[np.integer], size: int) -> NDArray[np.integer]:
     return ids[nearest_indices(ids.shape[0], size)[:, None], nearest_indices(ids.shape[1], size)[None, :]]

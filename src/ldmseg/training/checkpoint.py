@@ -2,40 +2,86 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import pickle
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 import yaml
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 
-from ldmseg.config import RunConfig
+from ldmseg.config import OptimConfig, RunConfig, validate_config
 from ldmseg.errors import InputError
-from ldmseg.formats.atomic import write_text, writing_errors
+from ldmseg.formats.atomic import write_json, write_text, writing_errors
+from ldmseg.training.processes import is_lost
 
-# What may change when a run is resumed: how long, how often, how many workers; everything else would make it another run.
-_MAY_CHANGE = {("optim", "steps"), ("data", "workers"), ("data", "val"), ("validation",), ("checkpoint",)}
+logger = logging.getLogger(__name__)
+
+# What may change when a run is resumed: how long, how often, how many workers, where latents lie, and how a step's samples are divided
+# (`Division`); all else would make it another run.
+_MAY_CHANGE = {
+    *(("optim", key) for key in ("steps", "batch_size", "accumulate", "gradient_checkpointing")),
+    *(("data", key) for key in ("workers", "val", "latents", "on_error")),
+    ("validation",),
+    ("checkpoint",),
+    ("trackers",),
+}
 
 
-def start_run(run: Path, config: RunConfig) -> None:
-    """Create the run folder, or check that the one there was started with the same configuration.
+@dataclass(frozen=True)
+class Division:
+    """How a step's samples are divided; their product must stay what it is all through a run.
+
+    `weights` says who holds what: `whole` (each process everything), `fsdp` or `deepspeed`, whose checkpoints differ.
+    """
+
+    processes: int
+    batch_size: int
+    accumulate: int
+    weights: str
+
+    @classmethod
+    def of(cls, accelerator: Accelerator, optim: OptimConfig) -> Self:
+        shared = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        kind = accelerator.distributed_type.value.lower() if shared else "whole"
+        return cls(accelerator.num_processes, optim.batch_size, optim.accumulate, kind)
+
+    @property
+    def samples(self) -> int:
+        """Samples per step."""
+        return self.processes * self.batch_size * self.accumulate
+
+    def __str__(self) -> str:
+        return f"{self.samples} samples per step (processes {self.processes} x batch_size {self.batch_size} x accumulate {self.accumulate})"
+
+
+def start_run(run: Path, config: RunConfig, division: Division) -> None:
+    """Create the run folder, or check that the one there was started with the same configuration and as many samples per step.
 
     Raises:
         InputError: a key differs that cannot change in the middle of a run; it is named with both values.
     """
     values = config.model_dump(mode="json")
-    path = run / "config.yaml"
+    path, divided = run / "config.yaml", run / "division.json"
     if path.exists():
-        differing = [key for key in _differences(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, values) if not _free(key[0])]
+        differing = [key for key in _differences(_started_with(path), values) if not _free(key[0])]
         if differing:
             key, old, new = differing[0]
             raise InputError(f"--config: {run} was started with {'.'.join(key)}={old!r}, got {new!r}; choose another run folder")
+    if divided.exists():
+        _check_division(run, Division(**json.loads(divided.read_text(encoding="utf-8"))), division)
     with writing_errors(run):
         run.mkdir(parents=True, exist_ok=True)
     write_text(path, yaml.safe_dump(values, sort_keys=False))
+    write_json(divided, asdict(division), indent=2)
     for leftover in (run / "checkpoints").glob(".*"):  # of a run that was killed while saving
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -56,10 +102,12 @@ def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -
     accelerator.wait_for_everyone()
     try:
         with writing_errors(final):
-            accelerator.save_state(str(unfinished))
-    except (SafetensorError, RuntimeError) as error:  # torch and safetensors hide the system's error behind theirs
+            accelerator.save_state(str(unfinished))  # by all: with FSDP or DeepSpeed each writes its part
+    except (SafetensorError, RuntimeError, CheckpointException) as error:  # torch and safetensors hide the system's error behind theirs
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise InputError(f"output: cannot write the checkpoint {str(final)!r}: {' '.join(str(error).split())}") from None
+        if is_lost(error):
+            raise
+        raise InputError(f"output: cannot write the checkpoint {str(final)!r}: {' '.join(str(error).split())[:300]}") from None
     except InputError:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -72,12 +120,24 @@ def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -
     accelerator.wait_for_everyone()
 
 
-def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
-    """Restore everything `save_checkpoint` wrote.
+def resume(accelerator: Accelerator, run: Path) -> None:
+    """Restore the newest checkpoint of the run, if it has one; the main process says which that is.
 
     Raises:
-        InputError: a file is truncated, damaged, missing or of another architecture.
+        InputError: a file is truncated, damaged, missing or of another architecture, or another process cannot see the run folder.
     """
+    newest: Path | None = broadcast_object_list([newest_checkpoint(run)])[0]
+    if newest is None:
+        return
+    if not newest.is_dir():
+        raise InputError(f"output: expected {str(newest)!r} on every machine, got none here; put the run folder where all machines see it")
+    _load_checkpoint(accelerator, newest)
+    # Accelerate counts batches to know when a step ends, and goes on from the count it saved: wrong after a change of `accumulate`.
+    accelerator.step = 0
+    logger.info("resuming from %s", newest)
+
+
+def _load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
     try:
         accelerator.load_state(str(folder))
     except (
@@ -88,12 +148,36 @@ def load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
         pickle.UnpicklingError,
         ValueError,
         KeyError,
+        CheckpointException,
         torch.serialization.pickle.PickleError,
     ) as error:
+        if is_lost(error):
+            raise
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"checkpoint: {str(folder)!r} is damaged or of another model ({reason}); remove it to go on from the one before"
         ) from None
+
+
+def _check_division(run: Path, before: Division, now: Division) -> None:
+    if before.samples != now.samples:
+        pieces, rest = divmod(before.samples, now.processes * now.batch_size)
+        way = f"set optim.accumulate={pieces}" if pieces and not rest else "keep the product"
+        raise InputError(f"--config: {run} was started with {before}, got {now}; {way} or choose another run folder")
+    if before.weights != now.weights:
+        raise InputError(
+            f"launch: {run} was started with weights {before.weights!r}, whose checkpoints are different, got {now.weights!r}; "
+            "launch it as before or choose another run folder"
+        )
+
+
+def _started_with(path: Path) -> dict:
+    """The configuration that a run was started with; keys that did not exist then have their defaults."""
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        return validate_config(values).model_dump(mode="json")
+    except InputError:
+        return values
 
 
 def _free(key: tuple[str, ...]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,45 +15,55 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ldmseg.codes import assign_given, limit_segments
-from ldmseg.config import DiffusionRunConfig
-from ldmseg.data.datasets import load_dataset
+from ldmseg.codes import IdPolicy, assign_given, limit_segments
+from ldmseg.config import DataConfig, DiffusionRunConfig
+from ldmseg.data.captions import CaptionedDataset
+from ldmseg.data.datasets import PanopticDataset, load_dataset
+from ldmseg.data.latent_cache import LatentCache
 from ldmseg.data.partial import random_partial
+from ldmseg.data.transforms import Color, View, draw_color, draw_view
 from ldmseg.diffusion.objective import denoising_loss, draw_timesteps
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 from ldmseg.evaluate import evaluate
-from ldmseg.inputs import image_batch, load_images
-from ldmseg.models.denoiser import Condition, Denoiser, build_denoiser
-from ldmseg.models.image_encoder import ConvImageEncoder, ImageEncoder, load_image_encoder
+from ldmseg.formats.captions import read_captions
+from ldmseg.models.denoiser import Condition
+from ldmseg.models.image_encoder import ImageEncoder
 from ldmseg.models.known_cells import known_cells
-from ldmseg.models.loading import load_mask_autoencoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.panoptic import VOID
+from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
-from ldmseg.training.stage import Stage, fresh_weights, sample_generators, sample_rng, shuffled_index
+from ldmseg.training.items import Items
+from ldmseg.training.networks import diffusion_networks
+from ldmseg.training.stage import Stage, sample_generators, sample_rng
 from ldmseg.visualize import contact_sheet, overlay
 
 
 class Prepared(NamedTuple):
-    """One sample on the CPU: photo (3, S, S) uint8, coded ids (S, S) and the known part of them (S, S), 0 where unknown."""
+    """One sample on the CPU: photo (3, S, S) uint8, coded ids (S, S) and the known part of them (S, S), 0 where unknown.
+
+    With `data.latents` the photo's latents (C, h, w) stand in for it.
+    """
 
     number: int
     item: int
-    image: NDArray[np.uint8]
+    photo: NDArray[np.uint8] | NDArray[np.floating]
     ids: NDArray[np.int16]
     known: NDArray[np.int16]
+    caption: str = ""
 
 
 @dataclass(frozen=True)
 class DiffusionBatch:
-    """`images` (B, 3, S, S) uint8; `ids` and `known` (B, S, S) int64, the model's ids, 0 void or unknown; `items`: keys of the cache."""
+    """`photos` (B, 3, S, S) uint8, or their latents (B, C, h, w); `ids` and `known` (B, S, S) int64, the model's ids, 0 void or unknown;
+    `items`: keys of the cache."""
 
-    images: Tensor
+    photos: Tensor
     ids: Tensor
     known: Tensor
     numbers: tuple[int, ...]
     items: tuple[int, ...]
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,14 +83,16 @@ class DiffusionStage(Stage):
         super().__init__()
         self.config = config
         self.schedule = NoiseSchedule(**config.schedule.model_dump())
-        self.autoencoder, self.image_encoder, self.denoiser = _networks(config)
-        self.autoencoder.requires_grad_(False).eval()
-        if self.autoencoder.downscale != self.image_encoder.downscale:
-            raise InputError(
-                f"image_encoder: expected the mask autoencoder's downscale {self.autoencoder.downscale}, got {self.image_encoder.downscale}"
-            )
+        networks = diffusion_networks(config)
+        self.autoencoder, self.image_encoder = networks.autoencoder, networks.image_encoder
+        self.denoiser, self.descriptor = networks.denoiser, networks.descriptor
         self.train_data = load_dataset(config.data.train, size=config.data.size, segments=config.data.scene_segments)
         self.val_data = load_dataset(config.data.val, size=config.data.size, segments=config.data.scene_segments)
+        self.train_items = Items(len(self.train_data), config.data.on_error, "data.train")
+        self.val_items = Items(len(self.val_data), config.data.on_error, "data.val")
+        if self.descriptor is not None and self.descriptor.sees == "caption":
+            self.train_data, self.val_data = (_captioned(data, config) for data in (self.train_data, self.val_data))
+        self.latents = _latent_cache(self.image_encoder, self.train_data, config.data)
         self._prepared: dict[int, Prepared] = {}
         self._targets: dict[int, Target] = {}
 
@@ -90,7 +103,9 @@ class DiffusionStage(Stage):
 
     # ------------------------------------------------------------------------------------------------------------------ samples
     def load_sample(self, number: int) -> Prepared:
-        item = shuffled_index(self.config.seed, number, len(self.train_data))
+        return self.train_items.sample(self.config.seed, number, lambda item: self._sample(number, item))
+
+    def _sample(self, number: int, item: int) -> Prepared:
         if not self.config.cache:
             return self._prepare(number, item, sample_rng(self.config.seed, number))
         if item not in self._prepared:
@@ -98,34 +113,47 @@ class DiffusionStage(Stage):
         return self._prepared[item]._replace(number=number)
 
     def _prepare(self, number: int, item: int, rng: np.random.Generator) -> Prepared:
-        config, num_ids, size = self.config, self.autoencoder.config["num_ids"], self.config.data.size
-        image = image_batch(load_images(self.train_data.image(item)), size)[0]  # (3, S, S) in -1..1
-        pmap = limit_segments(self.train_data.map(item).resize(size, size), num_ids)
-        if config.data.flip and rng.random() < 0.5:
-            image, pmap = image.flip(-1), pmap.flip()
+        config, num_ids = self.config, self.autoencoder.config["num_ids"]
+        pmap = self.train_data.map(item)
+        view = draw_view(pmap.shape, config.data, rng)
+        photo = self._photo(item, view, draw_color(config.data.color, rng))
+        pmap = limit_segments(pmap.with_ids(view.ids(pmap.ids)), num_ids)
         known = np.zeros(pmap.shape, dtype=bool)
         if self.denoiser.config["partial"] and rng.random() < config.partial.rate:
             known = random_partial(pmap, config.partial.kinds, rng).ids != VOID
-        codes = np.append(assign_given(pmap.dense, len(pmap), known, num_ids, config.id_policy, rng), VOID)
-        ids = codes[pmap.dense].astype(np.int16)
-        return Prepared(number, item, ((image + 1) * 127.5).round().byte().numpy(), ids, np.where(known, ids, VOID).astype(np.int16))
+        ids = _coded(pmap, known, num_ids, config.id_policy, rng)
+        return Prepared(number, item, photo, ids, np.where(known, ids, VOID).astype(np.int16), self._caption(item, rng))
+
+    def _caption(self, item: int, rng: np.random.Generator) -> str:
+        """One of those that the photo has; "" where no descriptor reads it."""
+        captions = self.train_data.captions(item) if isinstance(self.train_data, CaptionedDataset) else ("",)
+        return captions[int(rng.integers(len(captions)))] if len(captions) > 1 else captions[0]
+
+    def _photo(self, item: int, view: View, color: Color | None) -> NDArray[np.uint8] | NDArray[np.floating]:
+        if self.latents is not None:
+            return self.latents.read(item, view.flip)
+        return view.image(self.train_data.image(item), color)
 
     def collate(self, samples: Sequence[Prepared]) -> DiffusionBatch:
-        images, ids, known = (torch.from_numpy(np.stack(parts)) for parts in zip(*(s[2:] for s in samples), strict=True))
-        return DiffusionBatch(images, ids.long(), known.long(), tuple(s.number for s in samples), tuple(s.item for s in samples))
+        photos, ids, known = (torch.from_numpy(np.stack(parts)) for parts in zip(*(s[2:5] for s in samples), strict=True))
+        numbers, items, captions = (tuple(parts) for parts in zip(*((s.number, s.item, s.caption) for s in samples), strict=True))
+        return DiffusionBatch(photos, ids.long(), known.long(), numbers, items, captions)
 
     # --------------------------------------------------------------------------------------------------------------------- loss
     def forward(self, batch: DiffusionBatch) -> dict[str, Tensor]:
         loss = self.config.loss
         target = self._target(batch)
         device = target.latents.device
-        uniform, noise = [], []
+        uniform, noise, drop = [], [], []
         for generator in sample_generators(self.config.seed, batch.numbers):
             uniform.append(torch.rand(2, generator=generator))
             noise.append(torch.randn(target.latents.shape[1:], generator=generator))
+            drop.append(torch.rand((), generator=generator))
         draws = torch.stack(uniform).to(device)  # (B, 2): timestep, and whether to self-condition
+        rate = loss.self_condition_rate
         timestep = draw_timesteps(draws[:, 0], self.schedule, loss.noise_bias)
-        condition = Condition(self.image_encoder.encode(batch.images.to(noise[0].dtype) / 127.5 - 1))  # (B, C, h, w)
+        photos = batch.photos.to(noise[0].dtype)
+        condition = Condition(self._image_latents(photos), tokens=self._tokens(photos, batch, torch.stack(drop).to(device)))  # (B, C, h, w)
         if self.denoiser.config["partial"]:
             condition = replace(condition, partial=target.partial, validity=target.validity)
 
@@ -141,9 +169,21 @@ class DiffusionStage(Stage):
             weight=loss.weight,
             snr_clamp=loss.snr_clamp,
             cells=target.cells if loss.ignore_void else None,
-            self_condition=draws[:, 1] < loss.self_condition_rate if self.denoiser.config["self_condition"] else None,
+            self_condition=draws[:, 1] < rate if rate and self.denoiser.config["self_condition"] else None,
         )
         return {"loss": total}
+
+    def _image_latents(self, photos: Tensor) -> Tensor:
+        return photos if self.latents is not None else self.image_encoder.encode(photos / 127.5 - 1)
+
+    def _tokens(self, photos: Tensor, batch: DiffusionBatch, draws: Tensor) -> Tensor | None:
+        """The descriptor's tokens (B, L, width), in a share of the samples the empty ones."""
+        if self.descriptor is None:
+            return None
+        count = len(batch.numbers)
+        tokens = self.descriptor(count, None if self.latents is not None else photos / 127.5 - 1, batch.captions)
+        dropped = draws < self.config.descriptors.drop_rate  # (B,)
+        return torch.where(dropped[:, None, None], self.descriptor.empty(count).to(tokens.dtype), tokens)
 
     @torch.no_grad()
     def _target(self, batch: DiffusionBatch) -> Target:
@@ -168,17 +208,30 @@ class DiffusionStage(Stage):
             id_policy=config.id_policy,
             num_inference_steps=config.validation.steps,
             sampler=config.validation.sampler,
+            descriptor=self.descriptor,
+            guidance_scale=config.descriptors.guidance_scale,
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
+    @cached_property
+    def _readable_val_data(self) -> PanopticDataset:
+        data = self.val_data
+        if isinstance(data, CaptionedDataset):
+            return replace(data, source=self.val_items.readable(data.source))
+        return self.val_items.readable(data)
+
     def validate(self) -> tuple[dict[str, float], Image.Image | None]:
         pipe = self.pipeline()
-        stat = evaluate(pipe, self.val_data, seed=self.config.seed, batch_size=self.config.optim.batch_size).quality.all
+        data = self._readable_val_data
+        config = self.config
+        report = evaluate(pipe, data, seed=config.seed, batch_size=config.optim.batch_size, limit=config.validation.limit)
+        stat = report.quality.all
         rows = []
-        for index in range(min(self.config.validation.samples, len(self.val_data))):
-            image, target = self.val_data.image(index), self.val_data.map(index)
-            drawn = pipe(image, generator=torch.Generator().manual_seed(index)).maps[0]
+        for index in range(min(self.config.validation.samples, len(data))):
+            image, target = data.image(index), data.map(index)
+            prompt = data.captions(index)[0] if isinstance(data, CaptionedDataset) else None
+            drawn = pipe(image, prompt=prompt, generator=torch.Generator().manual_seed(index)).maps[0]
             rows.append([Image.fromarray(image), overlay(image, target), overlay(image, drawn)])
         sheet = contact_sheet(rows, titles=["photo", "labels", "drawn"]) if rows else None
         return {"pq": stat.pq, "sq": stat.sq, "rq": stat.rq}, sheet
@@ -187,33 +240,32 @@ class DiffusionStage(Stage):
         self.pipeline().save_pretrained(folder)
 
 
-def _networks(config: DiffusionRunConfig) -> tuple[MaskAutoencoder, ImageEncoder, Denoiser]:
-    if config.init is not None:
-        start = LDMSegPipeline.from_pretrained(config.init)
-        return start.mask_autoencoder, start.image_encoder, start.unet
-    autoencoder = load_mask_autoencoder(config.autoencoder)
-    encoder = config.image_encoder
-    image_encoder: ImageEncoder
-    with fresh_weights(config.seed):
-        if encoder.source is not None:
-            image_encoder = load_image_encoder(encoder.source)
-        else:
-            image_encoder = ConvImageEncoder(encoder.latent_channels, encoder.widths, autoencoder.downscale)
-        denoiser = build_denoiser(
-            config.denoiser.source,
-            mask_channels=autoencoder.config["latent_channels"],
-            image_channels=image_encoder.latent_channels,
-            self_condition=config.denoiser.self_condition,
-            partial=config.denoiser.partial,
-            freeze_time=config.denoiser.freeze_time,
-        )
-    return autoencoder, image_encoder, denoiser
+def _captioned(data: PanopticDataset, config: DiffusionRunConfig) -> CaptionedDataset:
+    """With `descriptors.captions`; unless items may be skipped, every photo must have one before training begins."""
+    if not config.descriptors.captions:
+        raise InputError("descriptors.captions: expected files of captions, which this model's descriptor reads, got none")
+    captioned = CaptionedDataset(data, read_captions(config.descriptors.captions))
+    if config.data.on_error == "stop":
+        captioned.check()
+    return captioned
+
+
+def _latent_cache(encoder: ImageEncoder, train_data: PanopticDataset, data: DataConfig) -> LatentCache | None:
+    """The cache that `data.latents` names, checked against the run's encoder and data."""
+    return None if data.latents is None else LatentCache.open(data.latents, encoder, train_data, size=data.size, flip=data.flip)
+
+
+def _coded(pmap: PanopticMap, known: NDArray[np.bool_], num_ids: int, policy: IdPolicy, rng: np.random.Generator) -> NDArray[np.int16]:
+    """(H, W) the ids that the model is shown, 0 where void."""
+    codes = np.append(assign_given(pmap.dense, len(pmap), known, num_ids, policy, rng), VOID).astype(np.int16)
+    return codes[pmap.dense]
 
 
 def _rows(condition: Condition, rows: Tensor | None) -> Condition:
     if rows is None:
         return condition
-    return Condition(*(None if part is None else part[rows] for part in (condition.image, condition.partial, condition.validity)))  # type: ignore[arg-type]
+    parts = (condition.image, condition.partial, condition.validity, condition.tokens)
+    return Condition(*(None if part is None else part[rows] for part in parts))  # type: ignore[arg-type]
 
 
 def _encode(autoencoder: MaskAutoencoder, ids: Tensor, known: Tensor) -> Target:

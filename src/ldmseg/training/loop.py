@@ -6,21 +6,23 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
 
 from ldmseg.config import OptimConfig, RunConfig
-from ldmseg.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, start_run
-from ldmseg.training.precision import resolve_precision
+from ldmseg.training.average import Average
+from ldmseg.training.batches import steps
+from ldmseg.training.checkpoint import Division, resume, save_checkpoint, start_run
+from ldmseg.training.launch import autocast, clip_gradients, prepare, start_accelerator
+from ldmseg.training.processes import wait_for_main
 from ldmseg.training.stage import Stage
+from ldmseg.training.trackers import Watch, check_trackers, tracking
 
 logger = logging.getLogger(__name__)
 
@@ -42,87 +44,83 @@ class Progress:
 
 @dataclass
 class Averages:
-    """Means of logged scalars since the last line."""
+    """Means of logged scalars since the last line; they stay on the device until they are asked for."""
 
-    sums: dict[str, float] = field(default_factory=dict)
-    count: int = 0
+    seen: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    def add(self, terms: dict[str, torch.Tensor]) -> None:
-        self.count += 1
+    def add(self, terms: dict[str, Tensor]) -> None:
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+            self.seen.setdefault(name, []).append(value.detach().float())
 
-    def take(self) -> dict[str, float]:
-        means = {name: total / self.count for name, total in self.sums.items()}
-        self.sums, self.count = {}, 0
-        return means
+    def take(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means over the batches of all processes, which must all come here."""
+        means = torch.stack([torch.stack(values).mean() for values in self.seen.values()])
+        figures = dict(zip(self.seen, accelerator.reduce(means, reduction="mean").tolist(), strict=True))
+        self.seen = {}
+        return figures
 
 
 def train(stage: Stage, config: RunConfig, run: Path, on_step: Callable[[int, dict[str, float]], None] | None = None) -> Path:
     """Train until `config.optim.steps`, continuing from the newest checkpoint of the run folder if it has one.
 
+    Every process of a launch calls it with the same arguments; the result depends on how many samples a step takes, not on how many
+    processes share them.
+
     Args:
-        run: the run folder; gets `config.yaml`, `metrics.jsonl`, `checkpoints/`, `samples/` and at the end `pipeline/`.
+        run: the run folder; gets `config.yaml`, `metrics.jsonl`, `curves.png`, `checkpoints/`, `samples/` and at the end `pipeline/`.
         on_step: called after each logged step with the step and its figures.
 
     Returns:
         The exported folder.
     """
     optim = config.optim
-    accelerator = Accelerator(
-        mixed_precision=resolve_precision(optim.precision),
-        gradient_accumulation_steps=optim.accumulate,
-        step_scheduler_with_optimizer=False,
-    )
+    check_trackers(config.trackers)
+    accelerator = start_accelerator(optim, **tracking(config.trackers, run))
+    watch = Watch(accelerator, stage, config, run)
     if accelerator.is_main_process:
-        start_run(run, config)
+        start_run(run, config, Division.of(accelerator, optim))
     accelerator.wait_for_everyone()
-    trained = [p for p in stage.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=optim.lr, weight_decay=optim.weight_decay)
-    model, optimizer = accelerator.prepare(stage, optimizer)
-    average = EMAModel(trained, decay=optim.ema, use_ema_warmup=False)
-    average.to(accelerator.device)
+    model, optimizer, average = prepare(accelerator, stage, optim)
     progress = Progress()
     accelerator.register_for_checkpointing(average, progress)
+    resume(accelerator, run)
     log = MetricsLog(run / "metrics.jsonl", enabled=accelerator.is_main_process)
-    if (newest := newest_checkpoint(run)) is not None:
-        load_checkpoint(accelerator, newest)
-        logger.info("resuming from %s", newest)
     log.keep_until(progress.step)
+    watch.begin(progress.step)
 
     averages, started = Averages(), time.monotonic()
-    for batches in _steps(stage, config, progress.step, accelerator):
+    for batches in steps(stage, config, progress.step, accelerator):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(progress.step, optim)
         for batch in batches:
-            with accelerator.accumulate(model), accelerator.autocast():
+            with accelerator.accumulate(model), autocast(accelerator):
                 terms = model(batch)
                 accelerator.backward(terms["loss"])
                 if accelerator.sync_gradients:
-                    terms["grad_norm"] = accelerator.clip_grad_norm_(trained, optim.clip)
+                    terms["grad_norm"] = clip_gradients(accelerator, average.trained, optim.clip)
                 optimizer.step()
                 optimizer.zero_grad()
             averages.add(terms)
-        average.step(trained)
+        average.update()
         progress.step += 1
         step = progress.step
         last = step == optim.steps
         if step % LOG_EVERY == 0 or last:
-            figures = accelerator.reduce({k: torch.tensor(v) for k, v in averages.take().items()}, reduction="mean")
-            line = {"step": step, **{k: float(v) for k, v in figures.items()}, "lr": learning_rate(step - 1, optim)}
+            line = {"step": step, **averages.take(accelerator), "lr": learning_rate(step - 1, optim)}
             if not math.isfinite(line["loss"]):
                 raise FloatingPointError(f"the loss is {line['loss']} at step {step}; the newest checkpoint is kept in {run}")
             log.write({**line, "seconds": round(time.monotonic() - started, 1)})
+            watch.figures(line)
             if on_step is not None and accelerator.is_main_process:
                 on_step(step, line)
         if step % config.validation.every == 0 or last:
-            _validate(stage, trained, average, accelerator, log, run, step)
+            _validate(average, log, watch, step)
         if step % config.checkpoint.every == 0 or last:
             save_checkpoint(accelerator, run, step, keep=config.checkpoint.keep)
-    with averaged(trained, average):
-        if accelerator.is_main_process:
-            stage.export(run / "pipeline")
-    accelerator.wait_for_everyone()
+    with average.applied() as result:
+        if result is not None:
+            result.export(run / "pipeline")
+    wait_for_main()
     accelerator.end_training()
     return run / "pipeline"
 
@@ -138,68 +136,16 @@ def learning_rate(step: int, optim: OptimConfig) -> float:
     return optim.lr * (1 - done if optim.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
 
 
-@contextmanager
-def averaged(parameters: list[torch.nn.Parameter], average: EMAModel) -> Iterator[None]:
-    """The averaged weights in place of the trained ones."""
-    average.store(parameters)
-    average.copy_to(parameters)
-    try:
-        yield
-    finally:
-        average.restore(parameters)
-
-
-def _validate(stage: Stage, trained: list, average: EMAModel, accelerator: Accelerator, log: MetricsLog, run: Path, step: int) -> None:
-    if accelerator.is_main_process:
-        stage.eval()
-        with averaged(trained, average):
-            figures, sheet = stage.validate()
-        stage.train()
-        log.write({"step": step, **{f"val_{name}": value for name, value in figures.items()}})
-        logger.info("step %d: %s", step, ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-        if sheet is not None:
-            (run / "samples").mkdir(exist_ok=True)
-            sheet.save(run / "samples" / f"step-{step:07d}.png")
-    accelerator.wait_for_everyone()
-
-
-class _Samples(Dataset):
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-
-    def __getitem__(self, number: int) -> Any:
-        return self.stage.load_sample(number)
-
-
-def _steps(stage: Stage, config: RunConfig, first: int, accelerator: Accelerator) -> Iterator[list[Any]]:
-    """The micro-batches of each step from `first` on, on this process's device; numbers are dealt out in order."""
-    size, pieces = config.optim.batch_size, config.optim.accumulate
-    ranks, rank = accelerator.num_processes, accelerator.process_index
-
-    def numbers() -> Iterator[list[int]]:
-        for piece in range(first * pieces, config.optim.steps * pieces):
-            begin = (piece * ranks + rank) * size
-            yield list(range(begin, begin + size))
-
-    loader = DataLoader(
-        _Samples(stage),
-        batch_sampler=numbers(),  # type: ignore[arg-type]  # any iterable of index lists
-        collate_fn=stage.collate,
-        num_workers=config.data.workers,
-        persistent_workers=config.data.workers > 0,
-    )
-    waiting = []
-    for batch in loader:
-        waiting.append(to_device(batch, accelerator.device))
-        if len(waiting) == pieces:
-            yield waiting
-            waiting = []
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """A frozen dataclass of tensors on another device; other fields stay as they are."""
-    moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in vars(batch).items()}
-    return type(batch)(**moved)
+def _validate(average: Average, log: MetricsLog, watch: Watch, step: int) -> None:
+    with average.applied() as result:
+        if result is not None:
+            figures, sheet = result.validate()
+            line = {"step": step, **{f"val_{name}": value for name, value in figures.items()}}
+            log.write(line)
+            watch.figures(line)
+            logger.info("step %d: %s", step, ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+            watch.validated(step, sheet)
+    wait_for_main()
 
 
 class MetricsLog:

@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ldmseg.errors import InputError
+
 
 class Stage(nn.Module, ABC):
     """A trained network with its loss; the loop knows nothing else of it.
@@ -20,6 +22,12 @@ class Stage(nn.Module, ABC):
     Every sample has a global number, and all its randomness is a function of (seed, number): the data order, and with it the result,
     depends neither on workers nor on where a run was interrupted, and a step can be divided among processes.
     """
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Under this name accelerate looks for the layers whose weights FSDP collects one layer at a time: the blocks of a UNet."""
+        present = {type(part).__name__ for part in self.modules()}
+        return [name for name in ("ResnetBlock2D", "BasicTransformerBlock") if name in present]
 
     @abstractmethod
     def load_sample(self, number: int) -> Any:
@@ -48,6 +56,19 @@ def fresh_weights(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+def save_memory(network: Any) -> None:
+    """Gradient checkpointing: activations inside blocks are forgotten on the way forth and computed again on the way back.
+
+    Raises:
+        InputError: the network has no blocks to do so with.
+    """
+    if not getattr(network, "_supports_gradient_checkpointing", False):
+        raise InputError(
+            f"optim.gradient_checkpointing: expected false for a {type(network).__name__}, which is too small for it, got true"
+        )
+    network.enable_gradient_checkpointing()
 
 
 def sample_rng(seed: int, number: int) -> np.random.Generator:

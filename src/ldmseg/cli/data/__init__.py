@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from ldmseg.cli.data import scenes, show
+from ldmseg.cli.data import cache, check, convert, partial, scenes, show
 
-app = typer.Typer(help="Write generated scenes; look at a data set.")
+app = typer.Typer(help="Make, convert, check and look at data sets.")
 app.command("scenes")(scenes.scenes)
+app.command("partial")(partial.partial)
+app.command("convert")(convert.convert)
+app.command("check")(check.check)
 app.command("show")(show.show)
+app.command("cache")(cache.cache)

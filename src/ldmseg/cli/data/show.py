@@ -16,13 +16,13 @@ def show(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="The sheet.", show_default=False)],
     count: Annotated[int, typer.Option("--count", min=1, help="How many images, spread over the data set.")] = 12,
 ) -> None:
-    """Draw a contact sheet: photo and map side by side."""
+    """Draw a contact sheet: photo and map side by side, or everybody's map where several people labelled an image."""
     check_output_file(output, "--output")
 
     import numpy as np
     from PIL import Image
 
-    from ldmseg.data.datasets import load_dataset
+    from ldmseg.data.datasets import AnnotatedDataset, load_dataset
     from ldmseg.formats.atomic import atomic_write
     from ldmseg.visualize import contact_sheet, overlay
 
@@ -32,8 +32,11 @@ def show(
     with Progress("drawing") as progress:
         for done, index in enumerate(chosen, start=1):
             picture = Image.fromarray(dataset.image(index))
-            rows.append([picture, overlay(picture, dataset.map(index))])
+            maps = dataset.annotators(index) if isinstance(dataset, AnnotatedDataset) else (dataset.map(index),)
+            rows.append([picture, *(overlay(picture, pmap) for pmap in maps)])
             progress.update(done, len(chosen))
+    columns = max(len(row) for row in rows) - 1
+    titles = ["photo", *(["map"] if columns == 1 else [f"map {number}" for number in range(1, columns + 1)])]
     with atomic_write(output) as temporary:
-        contact_sheet(rows, titles=["photo", "map"]).save(temporary, format="PNG")
+        contact_sheet(rows, titles=titles).save(temporary, format="PNG")
     say(f"{len(rows)} of {len(dataset)} images drawn in {output}")

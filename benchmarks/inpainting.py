@@ -1,0 +1,132 @@
+"""Measure completion of partial maps: every kind, method and baseline on generated scenes and on photos, with curves.
+
+    python benchmarks/inpainting.py --shared ../shared
+
+The block sizes are figure 9's, 16 to 256 px of an image of 512, in proportion: 4 to 64 px of a scene of 128, 8 to 128 px of a photo whose
+longer side is 256. Photos are shrunk to that because the random walker needs ten seconds for one of 640 x 480; the bundled model sees
+them at 128 x 128 either way. Part of it: `--data scenes`, `--methods condition`, `--no-walker`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from _results import RESULTS, write_result
+from numpy.typing import NDArray
+from PIL import Image
+
+from ldmseg import LDMSegPipeline, PanopticMap, load_dataset
+from ldmseg.data.cases import KINDS, make_cases
+from ldmseg.data.datasets import PanopticDataset
+from ldmseg.devices import resolve_device
+from ldmseg.evaluate import InpaintingReport, evaluate_inpainting
+from ldmseg.evaluate.baselines import Baseline
+from ldmseg.evaluate.plots import draw_curves
+from ldmseg.formats.coco_json import Category
+
+FIGURE_9 = (16, 32, 64, 128, 256)  # px of 512
+PHOTO_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """Photos whose longer side is `side` pixels at most, and their maps."""
+
+    source: PanopticDataset
+    side: int
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        return self.source.categories
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        photo = Image.fromarray(self.source.image(index))
+        return np.asarray(photo.resize(self._size(photo.height, photo.width)[::-1], Image.Resampling.LANCZOS))
+
+    def map(self, index: int) -> PanopticMap:
+        pmap = self.source.map(index)
+        return pmap.resize(*self._size(*pmap.shape))
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        scale = min(1.0, self.side / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def measure(pipe: LDMSegPipeline, name: str, data: PanopticDataset, side: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The report on one data set as JSON; its curves are drawn beside."""
+    cases = make_cases(KINDS, block_sizes=[size * side // 512 for size in FIGURE_9])
+    said = time.monotonic()
+
+    def on_progress(done: int, total: int, what: str) -> None:
+        nonlocal said
+        if time.monotonic() - said > 60:
+            said = time.monotonic()
+            print(f"{name} {done}/{total}  {what}", flush=True)
+
+    report = evaluate_inpainting(
+        pipe,
+        data,
+        cases=cases,
+        methods=arguments.methods,
+        baselines=[b for b in get_args(Baseline) if arguments.walker or b != "walker"],
+        steps=arguments.steps,
+        limit=arguments.limit,
+        batch_size=16,
+        on_progress=on_progress,
+    )
+    tell(name, report)
+    draw_curves(report, arguments.pictures / f"inpainting_{name}.png", f"PQ of completed maps: {name}, {report.images} images")
+    return {**report.to_dict(), "pixels_of_the_longer_side": side}
+
+
+def tell(name: str, report: InpaintingReport) -> None:
+    """Where a baseline is better than every method."""
+    baselines = [m for m in report.methods if m in get_args(Baseline)]
+    for case in report.cases:
+        pq = {s.method: s.pq for s in report.scores if s.case == case}
+        learned = [m for m in pq if m not in baselines]
+        best = max(pq, key=lambda m: pq[m])
+        if learned and best in baselines:
+            own = max(learned, key=lambda m: pq[m])
+            print(f"{name}, {case.what}, {case.density}: {best} {100 * pq[best]:.1f} is above {own} {100 * pq[own]:.1f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/coco100")
+    parser.add_argument("--data", nargs="+", choices=("scenes", "coco100"), default=["scenes", "coco100"])
+    parser.add_argument("--scenes", type=int, default=64)
+    parser.add_argument("--limit", type=int, help="only the first so many images of each, to try it")
+    parser.add_argument("--methods", nargs="+", help="default: all that the model has")
+    parser.add_argument("--walker", action=argparse.BooleanOptionalAction, default=True, help="the slowest baseline")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--pictures", type=Path, default=RESULTS.parents[1] / "docs" / "images")
+    parser.add_argument("--name", default="inpainting", help="of the result's file")
+    arguments = parser.parse_args()
+    pipe = LDMSegPipeline.from_pretrained(arguments.model).to(resolve_device(arguments.device))
+    pipe.set_progress_bar_config(disable=True)
+    figures: dict[str, Any] = {}
+    if "scenes" in arguments.data:
+        side = pipe.config["image_size"]
+        figures["scenes"] = measure(pipe, "scenes", load_dataset(f"scenes:{arguments.scenes}:val", size=side), side, arguments)
+    if "coco100" in arguments.data:
+        photos = Shrunk(load_dataset(f"coco-panoptic:{arguments.shared / 'data/coco100'}"), PHOTO_SIDE)
+        figures["coco100"] = measure(pipe, "coco100", photos, PHOTO_SIDE, arguments)
+    write_result(arguments.name, figures, "python benchmarks/inpainting.py --shared ../shared")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""`ldmseg convert-checkpoint`: the authors' released weights as folders that every other command takes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ldmseg.cli import options
+from ldmseg.cli.console import Progress, print_json, say
+from ldmseg.cli.outputs import check_output_folder
+from ldmseg.errors import InputError
+
+if TYPE_CHECKING:
+    from ldmseg.models.official import OfficialFile, OfficialNetworks, OfficialSettings
+
+Dtype = Literal["fp32", "fp16"]
+Prediction = Literal["epsilon", "sample"]
+
+THRESHOLDS = (0.5, 512, 0.5, 0.0)
+"""`Thresholds` of the paper's reported PQ and of the release."""
+
+STEPS = 50
+"""Sampling steps of the paper's reported PQ."""
+
+
+def convert_checkpoint(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of the authors' code.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A new or empty folder.", show_default=False)],
+    dtype: Annotated[Dtype, typer.Option(help="Of the weights that are written.")] = "fp32",
+    mask_scale: Annotated[
+        float | None, typer.Option(metavar="S", help="What mask latents are multiplied by.", show_default="the file's, else 0.18215")
+    ] = None,
+    prediction: Annotated[
+        Prediction | None, typer.Option(help="What the denoiser was trained to return.", show_default="the file's, else epsilon")
+    ] = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Convert a checkpoint of the authors' release.
+
+    A stage-2 file becomes a pipeline folder for --model, a stage-1 file a mask autoencoder for training's --set autoencoder=DIR.
+    Nothing in FILE is ever run.
+    """
+    _check_output(output)
+    if mask_scale is not None and not 0 < mask_scale < float("inf"):
+        raise InputError(f"--mask-scale: expected a positive number, got {mask_scale}")
+
+    import torch
+    from diffusers.utils import logging
+
+    from ldmseg.models.official import build_networks, open_official
+
+    logging.set_verbosity_error()
+    source = open_official(file)
+    asked: dict[str, Any] = {"mask_scale": mask_scale, "prediction_type": prediction}
+    settings = replace(source.settings, **{key: value for key, value in asked.items() if value is not None})
+    with Progress("converting", enabled=not json) as progress:
+        networks = build_networks(source, torch.float16 if dtype == "fp16" else torch.float32, settings, progress.update)
+    with _whole_folder(output) as folder:
+        if source.stage == 1:
+            networks.mask_autoencoder.save_pretrained(folder / "mask_autoencoder")
+        else:
+            _pipeline(networks, settings).save_pretrained(folder)
+    _report(source, output, networks, settings, dtype, json)
+
+
+def _pipeline(networks: OfficialNetworks, settings: OfficialSettings) -> Any:
+    """The `LDMSegPipeline` that samples and thresholds as the paper's evaluation does."""
+    from ldmseg.diffusion.schedule import NoiseSchedule
+    from ldmseg.pipeline import LDMSegPipeline
+
+    schedule = NoiseSchedule(
+        beta_start=settings.beta_start,
+        beta_end=settings.beta_end,
+        beta_schedule=settings.beta_schedule,
+        prediction_type=settings.prediction_type,
+    )
+    return LDMSegPipeline(
+        mask_autoencoder=networks.mask_autoencoder,
+        image_encoder=networks.image_encoder,  # type: ignore[arg-type]  # a stage-2 file has all three
+        unet=networks.unet,  # type: ignore[arg-type]
+        scheduler=schedule,
+        image_size=settings.image_size,
+        id_policy="random",
+        num_inference_steps=STEPS,
+        sampler="ddim",
+        thresholds=THRESHOLDS,
+        follow_edges=False,
+    )
+
+
+def _report(source: OfficialFile, output: Path, networks: OfficialNetworks, settings: OfficialSettings, dtype: Dtype, json: bool) -> None:
+    parts = {name: part for name in ("mask_autoencoder", "image_encoder", "unet") if (part := getattr(networks, name)) is not None}
+    parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    if json:
+        facts = {"file": str(source.path), "output": str(output), "stage": source.stage, "step": source.step, "dtype": dtype}
+        print_json({**facts, "parameters": parameters, "settings": asdict(settings), "unused": list(source.unused)})
+        return
+    listed = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parameters.items())
+    at_step = f" (step {source.step})" if source.step is not None else ""
+    unused = f"; not used: {', '.join(source.unused)}" if source.unused else ""
+    say(f"stage {source.stage}{at_step}: {listed} parameters in {dtype}, written to {output}{unused}")
+
+
+# ------------------------------------------------------------------------------------------------------------------------- folder
+def _check_output(output: Path) -> None:
+    check_output_folder(output)
+    if output.is_dir() and (found := sum(1 for _ in output.iterdir())):
+        raise InputError(f"--output: expected a new or empty folder, got '{output}', which holds {found} file{'s' * (found != 1)}")
+
+
+@contextmanager
+def _whole_folder(output: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `output`; it becomes `output` if the block ends without an exception, else it is removed.
+
+    Raises:
+        InputError: the folder cannot be written: disk full, not writable.
+    """
+    from safetensors import SafetensorError
+
+    from ldmseg.formats.atomic import writing_errors
+
+    target = Path(os.path.realpath(output))
+    temporary = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.tmp")
+    try:
+        with writing_errors(output):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for path in (path for path in temporary.rglob("*") if path.is_file()):
+                path.chmod(temporary.stat().st_mode & 0o666)  # safetensors lets only the owner read
+                with path.open("rb+") as stream:
+                    os.fsync(stream.fileno())
+            if target.is_dir():
+                target.rmdir()  # an empty one
+            os.replace(temporary, target)
+    except SafetensorError as error:  # hides the system's error
+        raise InputError(f"output: cannot write '{output}': {' '.join(str(error).split())}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

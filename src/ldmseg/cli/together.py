@@ -1,0 +1,81 @@
+"""Several processes of one launch speak with one voice: an error is told once, in one line, and ends them all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from ldmseg.cli.console import say
+
+FAILURE = 1
+
+
+class Ended(BaseException):
+    """The launcher ended this process. No `Exception`, so that nobody takes it for an error to go on from."""
+
+
+def rank() -> int:
+    """This process's number in its launch, before it knows the others; 0 is the main process."""
+    names = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+    return next((int(value) for name in names if (value := os.environ.get(name, "")).isdecimal()), 0)
+
+
+def mute_all_but_main() -> None:
+    """Until the processes know each other (`together`), what one says all would say: only the main one does."""
+    if rank() > 0:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for good, or until `together`
+
+
+@contextmanager
+def together(run: Path) -> Iterator[bool]:
+    """Connect the processes of this launch; yields whether this one is the main process, which alone prints.
+
+    The first that has an error tells it and exits; the others exit without a word, wherever they are: their own errors (a connection that
+    breaks) are no more than its consequence. If a process was killed and could not tell, the first that misses it does.
+    """
+    from ldmseg.training import processes
+
+    if processes.launched() == 1:
+        yield True
+        return
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        state = processes.join()
+        sys.stderr = sys.__stderr__
+        yield state.is_main_process
+        state.destroy_process_group()
+    except BaseException as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher ends all when one exits; first this one says why
+        if not processes.first_to_tell():
+            raise typer.Exit(FAILURE) from None
+        sys.stderr = sys.__stderr__
+        if isinstance(error, Ended) or processes.is_lost(error):
+            say(f"ldmseg: error: a process of this run was ended or cannot be reached; {_way_on(run)}")
+            raise typer.Exit(FAILURE) from None
+        raise
+
+
+def exit_at_once(code: int) -> None:
+    """Leave without the interpreter's clean-up, which may wait for processes that are gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise Ended
+
+
+def _way_on(run: Path) -> str:
+    from ldmseg.training.checkpoint import newest_checkpoint
+
+    newest = newest_checkpoint(run)
+    return f"the same command goes on from {newest}" if newest else f"{run} has no checkpoint yet, so the same command starts anew"

@@ -1,0 +1,21 @@
+"""Photos with their panoptic maps, behind one name: `FORMAT:ROOT[:SPLIT]`."""
+
+from ldmseg.data.datasets.base import AnnotatedDataset, FileDataset, PanopticDataset
+from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset
+from ldmseg.data.datasets.loading import FORMATS, DataSpec, load_dataset, parse_spec
+from ldmseg.data.datasets.scenes import SceneDataset
+
+__all__ = [
+    "FORMATS",
+    "AnnotatedDataset",
+    "AnnotatorDataset",
+    "CityscapesDataset",
+    "CocoPanopticDataset",
+    "DataSpec",
+    "FileDataset",
+    "LabelFolderDataset",
+    "PanopticDataset",
+    "SceneDataset",
+    "load_dataset",
+    "parse_spec",
+]

@@ -1,0 +1,107 @@
+"""Opening a data set by its name, `FORMAT:ROOT[:SPLIT]`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldmseg.data.datasets.base import PanopticDataset
+from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset
+from ldmseg.data.datasets.scenes import SceneDataset
+from ldmseg.data.scenes import VALIDATION_SEED
+from ldmseg.errors import InputError
+from ldmseg.formats.ade20k import locate_ade20k
+from ldmseg.formats.cityscapes import CityscapesFiles, locate_cityscapes
+from ldmseg.formats.coco_layout import CocoFiles, choose_split, list_splits, locate_coco, root_folder
+from ldmseg.formats.coco_panoptic import CocoPanoptic
+from ldmseg.formats.label_folder import LabelFolder, open_label_folder
+
+FORMATS = ("scenes", "coco-panoptic", "cityscapes", "ade20k", "labels", "bsds500")
+
+Files = CocoFiles | CityscapesFiles | LabelFolder
+"""Where a data set's files lie: found without opening any picture or annotation."""
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """`FORMAT:ROOT[:SPLIT]` taken apart; `root` is a folder, a JSON or, for scenes, how many."""
+
+    kind: str
+    root: Path
+    split: str | None
+
+
+def parse_spec(spec: str) -> DataSpec:
+    """Take a data set's name apart. A colon in a path that exists is part of the path.
+
+    Raises:
+        InputError: it is none, or of an unknown format.
+    """
+    kind, separator, rest = spec.partition(":")
+    if not separator or not rest or kind not in FORMATS:
+        raise InputError(f"data: expected FORMAT:ROOT[:SPLIT] with FORMAT one of {', '.join(FORMATS)}, got {spec!r}")
+    if kind != "scenes" and (Path(rest).exists() or ":" not in rest):
+        return DataSpec(kind, Path(rest), None)
+    root, _, split = rest.rpartition(":") if ":" in rest else (rest, "", "")
+    return DataSpec(kind, Path(root), split or None)
+
+
+def load_dataset(spec: str, *, size: int = 128, segments: tuple[int, int] = (4, 12)) -> PanopticDataset:
+    """Open a data set by name.
+
+    Args:
+        spec: `scenes:COUNT[:train|val]`, or a format, a folder and perhaps a split: `coco-panoptic:DIR:val2017`, `cityscapes:DIR:val`,
+            `ade20k:DIR:train`, `labels:DIR`, `bsds500:DIR:val`.
+        size: pixels of generated scenes; real photos keep their own size.
+        segments: fewest and most segments of a generated scene.
+
+    Raises:
+        InputError: an unknown format, a missing folder, a broken annotation file; said in one line. A photo or map that is missing or
+            damaged is told when it is read.
+    """
+    parsed = parse_spec(spec)
+    if parsed.kind == "scenes":
+        return _scenes(parsed, spec, size, segments)
+    files = locate(parsed)
+    if isinstance(files, LabelFolder):
+        return LabelFolderDataset(files.records())
+    if isinstance(files, CityscapesFiles):
+        return CityscapesDataset(files.records)
+    source = CocoPanoptic.at(files)
+    return AnnotatorDataset.of(source) if parsed.kind == "bsds500" else CocoPanopticDataset(source)
+
+
+def locate(spec: DataSpec) -> Files:
+    """Where the files of a data set (not of scenes) lie.
+
+    Raises:
+        InputError: there is no such folder or split.
+    """
+    if spec.kind == "labels":
+        return open_label_folder(spec.root, spec.split)
+    if spec.kind == "cityscapes":
+        return locate_cityscapes(spec.root, spec.split)
+    if spec.kind == "ade20k":
+        return locate_ade20k(spec.root, spec.split)
+    return _locate_annotators(spec) if spec.kind == "bsds500" else locate_coco(spec.root, spec.split)
+
+
+def _locate_annotators(spec: DataSpec) -> CocoFiles:
+    """`panoptic_<split>_all.json` if there is one, else the split itself; `<split>_all` can be named too."""
+    if spec.root.is_file():
+        return locate_coco(spec.root, spec.split)
+    found = list_splits(root_folder(spec.root))
+    everybody = {name.removesuffix("_all"): path for name, path in found.items() if name.endswith("_all")}
+    usable = found | everybody if spec.split is not None else everybody
+    if not usable:
+        return locate_coco(spec.root, spec.split)
+    return CocoFiles(usable[choose_split(spec.root, usable, spec.split)])
+
+
+def _scenes(parsed: DataSpec, spec: str, size: int, segments: tuple[int, int]) -> SceneDataset:
+    count, split = str(parsed.root), parsed.split
+    if not count.isdigit() or int(count) == 0 or split not in (None, "train", "val"):
+        raise InputError(f"data: expected scenes:COUNT[:train|val] with COUNT at least 1, got {spec!r}")
+    if split != "val" and int(count) > VALIDATION_SEED:
+        raise InputError(f"data: expected at most {VALIDATION_SEED} training scenes (later seeds are for validation), got {count}")
+    return SceneDataset(int(count), VALIDATION_SEED if split == "val" else 0, size, segments)

@@ -1,0 +1,96 @@
+"""CLIP through transformers, which nothing else needs and which is imported only here, when it is used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ldmseg.errors import InputError
+from ldmseg.models.pretrained import LISTED, Pretrained, only_shapes
+
+
+def import_transformers() -> Any:
+    """The package, which only CLIP's descriptors need.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise InputError("descriptor: expected the package transformers for CLIP (pip install 'ldmseg[descriptors]'), got none") from None
+    return transformers
+
+
+def check_type(saved: Pretrained, types: tuple[str, ...]) -> None:
+    """What a config of transformers says it is must be one of `types`.
+
+    Raises:
+        InputError: a model of another type lies there.
+    """
+    found = saved.config.get("model_type")
+    if found not in types:
+        raise InputError(f"source: expected a CLIP model ({' or '.join(types)}) in {saved}, got {found or 'no model_type'}")
+
+
+def load_clip(model_class: Any, saved: Pretrained, optional: str) -> tuple[Any, bool]:
+    """A CLIP model with its weights, and whether those that begin with `optional` are missing; the folder may hold more weights.
+
+    Raises:
+        InputError: it cannot be loaded, or other weights are missing; the keys are listed.
+    """
+    with _quiet():
+        try:
+            if only_shapes():
+                config = model_class.config_class.from_pretrained(saved.root, subfolder=saved.subfolder)
+                return model_class(config), saved.config.get("architectures") == ["CLIPVisionModel"]
+            model, info = model_class.from_pretrained(saved.root, subfolder=saved.subfolder, output_loading_info=True)
+        except Exception as error:  # transformers, safetensors and the Hub's client raise many unrelated types
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise InputError(f"source: expected weights of {model_class.__name__} in {saved}, got {reason}") from error
+    missing = sorted({str(key) for kind in ("missing_keys", "mismatched_keys") for key in info[kind]})
+    needed = [key for key in missing if not key.startswith(optional)]
+    if needed:
+        rest = f" and {len(needed) - LISTED} more" if len(needed) > LISTED else ""
+        listed = ", ".join(needed[:LISTED]) + rest
+        raise InputError(f"source: expected the weights of {model_class.__name__} in {saved}, got {len(needed)} missing: {listed}")
+    return model.eval(), bool(missing)
+
+
+def load_tokenizer(saved: Pretrained, length: int, vocabulary: int) -> str:
+    """The JSON of a CLIP tokenizer that makes `length` word pieces of any text.
+
+    Raises:
+        InputError: none is there, or it is not that of a model that knows `vocabulary` word pieces.
+    """
+    subfolder = "tokenizer" if saved.subfolder == "text_encoder" else saved.subfolder
+    with _quiet():
+        try:
+            loaded = import_transformers().CLIPTokenizerFast.from_pretrained(saved.root, subfolder=subfolder)
+        except Exception as error:  # as in `load_clip`
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise InputError(f"source: expected a CLIP tokenizer in {f'{saved.root}/{subfolder}'.rstrip('/')}, got {reason}") from error
+    if len(loaded) != vocabulary:  # where its files are missing, transformers makes up an empty one
+        raise InputError(f"source: expected a tokenizer of {vocabulary} word pieces in {saved.root}, as CLIP has, got {len(loaded)}")
+    tokenizer = loaded.backend_tokenizer
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length, pad_id=loaded.pad_token_id, pad_token=loaded.pad_token)
+    return tokenizer.to_str()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers tells at length which weights it leaves alone, and draws a bar; what matters becomes an error here."""
+    bars = import_transformers().utils.logging
+    logger, shown = logging.getLogger("transformers"), bars.is_progress_bar_enabled()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if shown:
+            bars.enable_progress_bar()

@@ -1,0 +1,110 @@
+"""The items of a data set as a run reads them: in which order, and what happens when one cannot be read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ldmseg.data.datasets import PanopticDataset
+from ldmseg.errors import InputError
+from ldmseg.formats.coco_json import Category
+from ldmseg.panoptic import PanopticMap
+from ldmseg.training.stage import shuffled_index
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class Items:
+    """The numbers of a data set's items, and the rule for those that cannot be read.
+
+    Args:
+        length: items in the data set.
+        on_error: `stop` lets a broken item's error through; `skip` goes on without it and logs it once.
+        key: of the configuration, for messages.
+    """
+
+    def __init__(self, length: int, on_error: Literal["stop", "skip"], key: str) -> None:
+        self.length, self.on_error, self.key = length, on_error, key
+        # In memory that worker processes share, so that a broken file is named once and not once in each.
+        self._named = torch.zeros(length if on_error == "skip" else 0, dtype=torch.bool).share_memory_()
+
+    def sample(self, seed: int, number: int, read: Callable[[int], T]) -> T:
+        """`read(item)` for the item that training sample `number` is; if that is skipped, for the next sample's, and so on.
+
+        What a sample is remains a function of (seed, number) and the files: it depends neither on workers nor on interruptions.
+
+        Raises:
+            InputError: the item cannot be read; with `skip`, nor can as many further ones as there are.
+        """
+        upcoming = (shuffled_index(seed, number + ahead, self.length) for ahead in range(self.length))
+        for found in self.each(upcoming, read):
+            return found
+        raise InputError(f"{self.key}: expected at least one item that can be read, got none of {self.length}")
+
+    def each(self, items: Iterable[int], read: Callable[[int], T]) -> Iterator[T]:
+        """`read(item)` of every item that can be read.
+
+        Raises:
+            InputError: with `stop`, that of the first that cannot.
+        """
+        for item in items:
+            try:
+                found = read(item)
+            except InputError as error:
+                if self.on_error == "stop":
+                    raise InputError(f"{error}; data.on_error=skip goes on without it") from error
+                if not self._named[item]:
+                    self._named[item] = True
+                    logger.warning("skipped in %s: %s", self.key, error)
+                continue
+            yield found
+
+    def readable(self, data: PanopticDataset) -> PanopticDataset:
+        """`data` without the items whose photo or map cannot be read; with `stop`, `data` itself, and nothing is read.
+
+        Raises:
+            InputError: none is left.
+        """
+        if self.on_error == "stop":
+            return data
+
+        def probe(item: int) -> int:
+            data.image(item), data.map(item)
+            return item
+
+        kept = tuple(self.each(range(self.length), probe))
+        if not kept:
+            raise InputError(f"{self.key}: expected at least one item that can be read, got none of {self.length}")
+        return SomeItems(data, kept)
+
+
+@dataclass(frozen=True)
+class SomeItems:
+    """A part of a data set, as a data set."""
+
+    source: PanopticDataset
+    items: tuple[int, ...]
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        return self.source.categories
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self.source.image(self.items[index])
+
+    def map(self, index: int) -> PanopticMap:
+        return self.source.map(self.items[index])
+
+    def name(self, index: int) -> str:
+        return self.source.name(self.items[index])

@@ -1,0 +1,78 @@
+"""What a launch decides: one process, several with whole copies of the weights, or several that share them out (FSDP, DeepSpeed)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedType
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from ldmseg.config import OptimConfig
+from ldmseg.errors import InputError
+from ldmseg.training.average import Average, spare_copy
+from ldmseg.training.precision import resolve_precision
+from ldmseg.training.processes import join
+from ldmseg.training.stage import Stage
+
+
+def start_accelerator(optim: OptimConfig, **more: Any) -> Accelerator:
+    """Accelerate as the launch wants it (`accelerate launch --config_file ..`), with the precision and accumulation of the configuration.
+
+    Args:
+        more: of `Accelerator`'s other arguments.
+
+    Raises:
+        InputError: the launch asks for what the loop cannot do.
+    """
+    join()
+    accelerator = Accelerator(
+        mixed_precision=resolve_precision(optim.precision),
+        gradient_accumulation_steps=optim.accumulate,
+        step_scheduler_with_optimizer=False,
+        **more,
+    )
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise InputError("launch: expected fsdp_version 2 in accelerate's configuration, got 1")
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        values = accelerator.state.deepspeed_plugin.deepspeed_config
+        if (stage := values["zero_optimization"]["stage"]) == 3:
+            raise InputError(f"launch: expected zero_stage 0, 1 or 2, got {stage}; to share the weights out, use FSDP")
+        values["train_micro_batch_size_per_gpu"] = optim.batch_size  # its engine accumulates and clips by itself
+        values["gradient_accumulation_steps"] = optim.accumulate
+        values["gradient_clipping"] = optim.clip
+    return accelerator
+
+
+def prepare(accelerator: Accelerator, stage: Stage, optim: OptimConfig) -> tuple[nn.Module, Any, Average]:
+    """The stage as the processes train it, its optimizer, and the average of its weights.
+
+    FSDP replaces the parameters, in an optimizer that comes along with the model too; the average must see the new ones. DeepSpeed narrows
+    them; the average must start from the wide ones.
+    """
+    shards = accelerator.distributed_type == DistributedType.FSDP
+    spare = spare_copy(stage) if shards and accelerator.is_main_process else None
+    optimizer = torch.optim.AdamW([p for p in stage.parameters() if p.requires_grad], lr=optim.lr, weight_decay=optim.weight_decay)
+    average = None if shards else Average(stage, optim.ema)
+    model, optimizer = accelerator.prepare(stage, optimizer)
+    average = average or Average(stage, optim.ema, spare)
+    average.to(accelerator.device)
+    return model, optimizer, average
+
+
+def autocast(accelerator: Accelerator) -> AbstractContextManager:
+    """Accelerate's; it leaves DeepSpeed's narrow weights alone with wide inputs, so there the inputs are narrowed too."""
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        narrow = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
+        return torch.autocast(accelerator.device.type, narrow) if narrow else nullcontext()
+    return accelerator.autocast()
+
+
+def clip_gradients(accelerator: Accelerator, trained: list[nn.Parameter], largest: float) -> Tensor:
+    """Scale the gradients down to a norm of at most `largest`; their norm before that, as a scalar."""
+    norm = accelerator.clip_grad_norm_(trained, largest)
+    if isinstance(norm, DTensor):
+        return norm.full_tensor()
+    return torch.as_tensor(norm if norm is not None else float("nan"), device=accelerator.device)

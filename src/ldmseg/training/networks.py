@@ -1,0 +1,122 @@
+"""The networks of both stages, from their configurations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig
+from ldmseg.errors import InputError
+from ldmseg.models.denoiser import Denoiser, build_denoiser
+from ldmseg.models.descriptors import Descriptor, build_descriptor
+from ldmseg.models.guidance import check_descriptor, check_guidance
+from ldmseg.models.image_encoder import ConvImageEncoder, ImageEncoder, load_image_encoder
+from ldmseg.models.loading import BUNDLED, load_mask_autoencoder
+from ldmseg.models.mask_autoencoder import MaskAutoencoder
+from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
+from ldmseg.pipeline import LDMSegPipeline
+from ldmseg.training.stage import fresh_weights, save_memory
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What stage 2 trains (`denoiser`, and parts of the others) and what it needs frozen."""
+
+    autoencoder: MaskAutoencoder
+    image_encoder: ImageEncoder
+    denoiser: Denoiser
+    descriptor: Descriptor | None
+
+
+def mask_autoencoder(config: AutoencoderRunConfig) -> MaskAutoencoder:
+    """Stage 1's network, ready to be trained.
+
+    Raises:
+        InputError: a source holds nothing usable, or keys do not fit together.
+    """
+    settings = config.model
+    with fresh_weights(config.seed):
+        if config.init is not None:
+            model = load_mask_autoencoder(config.init)
+        elif settings.source is not None:
+            model = VaeMaskAutoencoder.from_vae(settings.source, settings.num_ids, settings.code, settings.latent_channels)
+        else:
+            model = MaskAutoencoder(**settings.model_dump(exclude={"source"}))
+    if config.train_part == "decoder":
+        model.encoder.requires_grad_(False)
+    if config.optim.gradient_checkpointing:
+        save_memory(model)
+    return model
+
+
+def diffusion_networks(config: DiffusionRunConfig) -> Networks:
+    """Stage 2's networks: those of `init`, or each from its own source with fresh weights where there is none.
+
+    Raises:
+        InputError: a source holds nothing usable, or the networks do not fit together.
+    """
+    if config.init is not None:
+        start = LDMSegPipeline.from_pretrained(config.init)
+        autoencoder = start.mask_autoencoder if config.autoencoder == BUNDLED else load_mask_autoencoder(config.autoencoder)
+        return ready(Networks(autoencoder, start.image_encoder, start.unet, start.descriptor), config)
+    autoencoder = load_mask_autoencoder(config.autoencoder)
+    with fresh_weights(config.seed):
+        encoder = image_encoder(config, autoencoder)
+        network = denoiser(config, autoencoder, encoder)
+        return ready(Networks(autoencoder, encoder, network, descriptor(config, network)), config)
+
+
+def image_encoder(config: DiffusionRunConfig, autoencoder: MaskAutoencoder) -> ImageEncoder:
+    settings = config.image_encoder
+    if settings.source is not None:
+        return load_image_encoder(settings.source)
+    return ConvImageEncoder(settings.latent_channels, settings.widths, autoencoder.downscale)
+
+
+def denoiser(config: DiffusionRunConfig, autoencoder: MaskAutoencoder, encoder: ImageEncoder) -> Denoiser:
+    settings, width = config.denoiser, config.descriptors.width
+    return build_denoiser(
+        settings.source,
+        mask_channels=autoencoder.config["latent_channels"],
+        image_channels=encoder.latent_channels,
+        self_condition=settings.self_condition,
+        partial=settings.partial,
+        freeze_time=settings.freeze_time,
+        cross_attention=config.descriptors.kind is not None,
+        **({} if width is None else {"cross_attention_dim": width}),
+    )
+
+
+def descriptor(config: DiffusionRunConfig, network: Denoiser) -> Descriptor | None:
+    settings = config.descriptors
+    if settings.kind is None:
+        return None
+    width = network.config["cross_attention_dim"]
+    return build_descriptor(settings.kind, width, source=settings.source, patches=settings.patches, queries=settings.queries)
+
+
+def ready(networks: Networks, config: DiffusionRunConfig) -> Networks:
+    """The networks as they are trained: checked against each other, with frozen parts frozen and `latent_scale` in its place.
+
+    The mask autoencoder's scaling factor is where scaling lives, and the exported pipeline keeps it.
+
+    Raises:
+        InputError: they do not fit together.
+    """
+    autoencoder, encoder, wanted = networks.autoencoder, networks.image_encoder, config.descriptors.kind
+    has = None if networks.descriptor is None else networks.descriptor.kind
+    if wanted not in (None, has):
+        raise InputError(f"descriptors.kind: expected {has or 'none'}, as the model in {config.init!r} has, got {wanted}")
+    check_descriptor(networks.descriptor, networks.denoiser)
+    check_guidance(networks.descriptor, config.descriptors.guidance_scale)
+    if autoencoder.downscale != encoder.downscale:
+        raise InputError(f"image_encoder: expected the mask autoencoder's downscale {autoencoder.downscale}, got {encoder.downscale}")
+    channels = networks.denoiser.config["mask_channels"]
+    if autoencoder.config["latent_channels"] != channels:
+        raise InputError(
+            f"autoencoder: expected {channels} latent channels, as the denoiser has, got {autoencoder.config['latent_channels']}"
+        )
+    autoencoder.register_to_config(scaling_factor=autoencoder.config["scaling_factor"] * config.latent_scale)
+    autoencoder.requires_grad_(False).eval()
+    if config.optim.gradient_checkpointing:
+        save_memory(networks.denoiser)
+    return networks

@@ -1,0 +1,84 @@
+"""Several processes as one run: how they find each other, wait for each other, and learn that one of them is gone."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from datetime import timedelta
+
+import torch
+from accelerate import PartialState
+
+from ldmseg.errors import InputError
+
+# A collective operation that takes longer has lost somebody. Work of the main process alone (validation) may take any time: see
+# `wait_for_main`.
+GIVE_UP = timedelta(minutes=10)
+_POLL = 0.1  # seconds
+_TOLD = "ldmseg/told"
+_ROUNDS = itertools.count()
+
+
+def launched() -> int:
+    """How many processes the launcher (accelerate, torchrun, mpirun) started; 1 without one."""
+    sizes = (os.environ.get(name) for name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"))
+    return next((int(size) for size in sizes if size and size.isdecimal()), 1)
+
+
+def join() -> PartialState:
+    """Connect this process with the others of its launch; `Accelerator` then uses the connection. Alone, only find the device.
+
+    Several processes on a machine without an accelerator work together on its processor (gloo) without being told to.
+
+    Raises:
+        InputError: the launcher started several processes, but nothing connects them.
+    """
+    alone = launched() == 1
+    processor = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "t", "on")
+    processor = processor or (not alone and not _connected_accelerator())
+    state = PartialState(cpu=processor, **({} if alone else {"timeout": GIVE_UP}))
+    if state.num_processes != launched():
+        raise InputError(
+            f"launch: expected {launched()} connected processes, got {state.num_processes}; start them with 'accelerate launch' or torchrun"
+        )
+    return state
+
+
+def wait_for_main() -> None:
+    """Everyone waits here until the main process comes, however long that takes.
+
+    Collective operations are no way to wait for work that one process does: they give up after `GIVE_UP`.
+    """
+    number = next(_ROUNDS)
+    if torch.distributed.is_initialized():
+        key = f"ldmseg/main/{number}"
+        if PartialState().is_main_process:
+            _store().set(key, "here")
+        while not _store().check([key]):
+            time.sleep(_POLL)
+    PartialState().wait_for_everyone()
+
+
+def first_to_tell() -> bool:
+    """Whether this process is the one that tells the run's error: the first that asks."""
+    if not torch.distributed.is_initialized():
+        return os.environ.get("RANK", "0") == "0"
+    try:
+        return _store().add(_TOLD, 1) == 1
+    except RuntimeError:  # who keeps the store is gone; better told twice than not at all
+        return True
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says no more than that another process did not answer. Gloo's have no type of their own."""
+    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def _connected_accelerator() -> bool:
+    """A device over which processes can exchange tensors; Apple's GPUs cannot."""
+    return torch.accelerator.is_available() and not torch.backends.mps.is_available()
+
+
+def _store() -> torch.distributed.Store:
+    return torch.distributed.distributed_c10d._get_default_store()  # the one all processes of the launch share; torch has no public name
