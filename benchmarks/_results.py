@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,11 @@ def write_result(name: str, figures: dict[str, Any], command: str) -> Path:
         "figures": figures,
     }
     return write_json(RESULTS / f"{name}.json", record, indent=2)
+
+
+def command_line() -> str:
+    """How this benchmark was called, for its result."""
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def commit() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _results import write_result
+from _results import command_line, write_result
 from numpy.typing import NDArray
 
 from ldmseg import LDMSegPipeline, PanopticMap, load_dataset

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _results import write_result
+from _results import command_line, write_result
 from PIL import Image
 
 from ldmseg import VOID, LDMSegPipeline, PanopticMap, PanopticQuality, load_dataset

@@ -29,7 +29,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from _results import RESULTS, write_result
+from _results import RESULTS, command_line, write_result
 from PIL import Image
 
 from ldmseg import LDMSegPipeline, NoiseSchedule, PanopticMap, PanopticQuality, load_config, load_dataset
@@ -213,7 +213,7 @@ def main() -> None:
     figures = json.loads(saved.read_text())["figures"] if saved.exists() else {}
     for name in arguments.only or makers:
         figures[f"figure_{name}"] = makers[name]()
-        write_result("figures", figures, "python benchmarks/figures.py")
+        write_result("figures", figures, command_line())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from _results import RESULTS, write_result
+from _results import RESULTS, command_line, write_result
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -65,7 +65,7 @@ class Shrunk:
 
 def measure(pipe: LDMSegPipeline, name: str, data: PanopticDataset, side: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """The report on one data set as JSON; its curves are drawn beside."""
-    cases = make_cases(KINDS, block_sizes=[size * side // 512 for size in FIGURE_9])
+    cases = make_cases(arguments.kinds, block_sizes=[size * side // 512 for size in arguments.block_sizes])
     said = time.monotonic()
 
     def on_progress(done: int, total: int, what: str) -> None:
@@ -109,6 +109,8 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=("scenes", "coco100"), default=["scenes", "coco100"])
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument("--limit", type=int, help="only the first so many images of each, to try it")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--block-sizes", nargs="+", type=int, default=list(FIGURE_9), help="px of 512")
     parser.add_argument("--methods", nargs="+", help="default: all that the model has")
     parser.add_argument("--walker", action=argparse.BooleanOptionalAction, default=True, help="the slowest baseline")
     parser.add_argument("--steps", type=int, default=20)
@@ -125,7 +127,7 @@ def main() -> None:
     if "coco100" in arguments.data:
         photos = Shrunk(load_dataset(f"coco-panoptic:{arguments.shared / 'data/coco100'}"), PHOTO_SIDE)
         figures["coco100"] = measure(pipe, "coco100", photos, PHOTO_SIDE, arguments)
-    write_result(arguments.name, figures, "python benchmarks/inpainting.py --shared ../shared")
+    write_result(arguments.name, figures, command_line())
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from _results import write_result
+from _results import command_line, write_result
 
 from ldmseg import LDMSegPipeline, PanopticQuality, load_dataset
 from ldmseg.evaluate import evaluate, reconstruct
@@ -85,7 +85,7 @@ def main() -> None:
     }
     if arguments.metrics:
         draw_curve(arguments.metrics, arguments.curve)
-    write_result("model", figures, "python benchmarks/model.py")
+    write_result("model", figures, command_line())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ the same PQ. The models draw segments without classes: the largest one of an ima
 `pq`, `sq`, `rq` are of the nuclei; `pq_agnostic` is what `ldmseg evaluate` says, where the background counts as one more segment of each
 image. `ap50` is TP / (TP + FP + FN) at an IoU of 0.5 of each image, mean over images, `ap` its mean over 0.5, 0.55, .., 0.95 (the measure
 of the Data Science Bowl); `coco_ap50` and `coco_ap` are COCO's, for methods that give scores.
+
+`ceiling` is the PQ, without classes, of what a model's mask autoencoder gives back of the true maps at some sizes, compared at that size,
+on a few images evenly spread over the split.
 """
 
 from __future__ import annotations
@@ -31,11 +34,13 @@ from skimage.segmentation import watershed
 
 from ldmseg import LDMSegPipeline, PanopticMap, PanopticQuality, load_dataset
 from ldmseg.data.datasets import PanopticDataset
+from ldmseg.evaluate import reconstruct
 from ldmseg.metrics.average_precision import AveragePrecision
 from ldmseg.visualize import contact_sheet, overlay
 
 BACKGROUND, NUCLEUS = 1, 2
 BATCH = 8
+SIZES = (128, 256, 512)
 # Images in the picture.
 SHOWN = 5
 
@@ -83,7 +88,7 @@ def _without_specks(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]
 
 def tune(data: PanopticDataset, images: int) -> tuple[Watershed, dict[str, Any]]:
     """The settings with the best PQ of nuclei on evenly spread training images."""
-    indices = np.unique(np.linspace(0, len(data) - 1, images).astype(int)).tolist()
+    indices = _spread(len(data), images)
     photos, targets = [data.image(i) for i in indices], [data.map(i) for i in indices]
     tried: list[tuple[float, Watershed]] = []
     for values in itertools.product((1.0, 2.0), (1.0, 2.0), (3, 5, 7, 10), (20, 40)):
@@ -132,6 +137,22 @@ def measure(method: Method, data: PanopticDataset) -> tuple[dict[str, Any], list
     return {**figures, "images": len(maps), "seconds_per_image": round(seconds / len(maps), 3)}, maps
 
 
+def ceiling(pipe: LDMSegPipeline, data: PanopticDataset, images: int) -> dict[str, float]:
+    found = {}
+    for size in SIZES:
+        quality = PanopticQuality(class_agnostic=True)
+        for index in _spread(len(data), images):
+            target = data.map(index).resize(size, size)
+            quality.update(reconstruct(pipe.mask_autoencoder, target, seed=index), target)
+        found[str(size)] = round(100 * quality.compute().all.pq, 2)
+    return found
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` indices, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, wanted).astype(int)).tolist()
+
+
 def _batches(count: int) -> Iterator[range]:
     yield from (range(first, min(first + BATCH, count)) for first in range(0, count, BATCH))
 
@@ -172,28 +193,32 @@ def main() -> None:
     parser.add_argument("--model", help="pipeline folder of a fine-tuned model; left out, only the two others are measured")
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/dsb2018")
     parser.add_argument("--steps", type=int, help="sampling steps (the models' own by default)")
-    parser.add_argument("--tuning-images", type=int, default=60, help="training images on which the watershed's settings are chosen")
+    parser.add_argument("--tuning-images", type=int, default=20, help="training images on which the watershed's settings are chosen")
+    parser.add_argument("--ceiling-images", type=int, default=6, help="validation images on which the mask autoencoders are measured")
     parser.add_argument("--picture", type=Path, default=Path("docs/images/nuclei.png"))
     arguments = parser.parse_args()
     spec = f"coco-panoptic:{arguments.shared / 'data/dsb2018'}"
     val = load_dataset(f"{spec}:val")
     settings, chosen = tune(load_dataset(f"{spec}:train"), arguments.tuning_images)
     print("watershed", chosen, flush=True)
+    pipes: dict[str, LDMSegPipeline] = {}
     methods: dict[str, Method] = {"watershed": lambda photos, _: [settings.segment(p) for p in photos]}
     for name, source in (("bundled", "default"), ("fine-tuned", arguments.model)):
         if source is not None:
-            pipe = LDMSegPipeline.from_pretrained(source)
-            pipe.set_progress_bar_config(disable=True)
-            methods[name] = of_model(pipe, arguments.steps)
+            pipes[name] = LDMSegPipeline.from_pretrained(source)
+            pipes[name].set_progress_bar_config(disable=True)
+            methods[name] = of_model(pipes[name], arguments.steps)
     figures, maps = {}, {}
     for name, method in methods.items():
         figures[name], maps[name] = measure(method, val)
         print(name, figures[name], flush=True)
     print(table(figures))
+    ceilings = {name: ceiling(pipe, val, arguments.ceiling_images) for name, pipe in pipes.items()}
+    print("ceiling", ceilings, flush=True)
     shown = "fine-tuned" if "fine-tuned" in maps else "bundled"
     draw(val, {"watershed": maps["watershed"], shown: maps[shown]}, arguments.picture)
     command = "python benchmarks/nuclei.py" + (f" --model {arguments.model}" if arguments.model else "")
-    write_result("nuclei", {**figures, "watershed_settings": chosen}, command)
+    write_result("nuclei", {**figures, "ceiling": {"images": arguments.ceiling_images, **ceilings}, "watershed_settings": chosen}, command)
 
 
 if __name__ == "__main__":

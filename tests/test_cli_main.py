@@ -14,7 +14,7 @@ from ldmseg import __version__, cli
 from ldmseg.cli.console import Progress, configure_logging
 from ldmseg.errors import InputError
 
-VERBS = ["segment", "inpaint", "evaluate", "score", "train", "data", "info"]
+VERBS = ["segment", "inpaint", "evaluate", "score", "train", "report", "data", "convert-checkpoint", "info"]
 HEAVY = ["torch", "diffusers", "transformers", "accelerate", "matplotlib", "numpy", "PIL", "scipy"]
 
 

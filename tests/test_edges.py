@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ldmseg import VOID, PanopticMap
+from ldmseg import VOID, PanopticMap, edges
 from ldmseg.edges import distance_inside, follow_edges
 
 SIZE = 64
@@ -50,6 +51,18 @@ def test_a_new_segment_between_dense_labels_is_gone_and_a_hidden_one_stays() -> 
     sparse = NOTHING.copy()
     sparse[:, 50] = 9
     assert 3 in follow_edges(PanopticMap(np.where(sparse != VOID, sparse, drawn)), photo(), sparse).ids
+
+
+def test_scattered_dense_labels_are_divided_by_a_walker(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    walk = edges._walked
+    monkeypatch.setattr(edges, "_walked", lambda *args: used.append(1) or walk(*args))
+    given = np.where(np.random.default_rng(0).random((SIZE, SIZE)) < 0.3, halves(30), VOID)
+    drawn = PanopticMap(np.where(given != VOID, given, halves(50)))
+    assert (follow_edges(drawn, photo(30), given).ids == halves(30)).all()
+    assert used
+    follow_edges(drawn, photo(30), np.where(np.arange(SIZE) == 5, given, VOID))  # one column of labels
+    assert len(used) == 1
 
 
 def test_a_thin_segment_without_a_core_stays() -> None:

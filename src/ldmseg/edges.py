@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import watershed
+from skimage.segmentation import random_walker, watershed
 
 from ldmseg.panoptic import VOID, PanopticMap, nearest_indices
 
 CORE = 1 / 32
 """Pixels at least this far inside a drawn segment are sure to be its own; in shares of the image's shorter side, as the others."""
+CORE_BESIDE_LABELS = 1 / 25
+"""The same where a part of the map is given: what is given lessens the need of drawn cores."""
 NEAR = 1 / 32
 """Within this distance of a given pixel, what is given decides and not what was drawn."""
-HIDDEN = 3 / 32
+HIDDEN = 1 / 4
 """A new segment all of whose pixels are nearer to given ones than this would have been given a label."""
+DENSE = 3 / 128
+"""Where unknown pixels are no farther than this from a given one on average, a random walker divides them better than a flood."""
+WALKER_PIXELS = 2**17
+"""Above this many, the walker's linear system takes too long."""
 WORKING_SIZE = 768
 """Pixels of the longer side, above which the flood runs on a smaller picture."""
 
 
 def follow_edges(pmap: PanopticMap, photo: NDArray[np.uint8], given: NDArray[np.integer]) -> PanopticMap:
-    """Flood a drawn map anew over the photo's gradient (the watershed of Beucher and Meyer), from the pixels that are sure.
+    """Divide a drawn map anew by the photo's edges, from the pixels that are sure.
 
     Sure are the given pixels, and the cores of drawn segments away from them. Latent cells are coarse: near a given label, and along
-    borders, the photo knows better. A segment without a core keeps its innermost pixels.
+    borders, the photo knows better. A segment without a core keeps its innermost pixels. The rest is flooded over the photo's gradient (the
+    watershed of Beucher and Meyer) or, between dense labels of a small image, goes to whose sure pixels a random walker most probably meets
+    first (Grady 2006). The constants were chosen on generated scenes of neither the training nor the validation set.
 
     Args:
         pmap: (H, W) the drawn map, given pixels included.
@@ -38,31 +48,51 @@ def follow_edges(pmap: PanopticMap, photo: NDArray[np.uint8], given: NDArray[np.
     if scale < 1:
         rows, columns = (nearest_indices(n, max(1, round(n * scale))) for n in (height, width))
         small = np.ix_(rows, columns)
-        ids = _flooded(np.array(pmap.ids[small]), photo[small], given[small])
+        ids = _divided(np.array(pmap.ids[small]), photo[small], given[small])
         ids = ids[nearest_indices(len(rows), height)[:, None], nearest_indices(len(columns), width)]
     else:
-        ids = _flooded(np.array(pmap.ids), photo, given)
+        ids = _divided(np.array(pmap.ids), photo, given)
     return pmap.with_ids(np.where(given != VOID, given, np.where(pmap.ids != VOID, ids, VOID)))
 
 
-def _flooded(ids: NDArray[np.integer], photo: NDArray[np.uint8], given: NDArray[np.integer]) -> NDArray[np.integer]:
+def _divided(ids: NDArray[np.integer], photo: NDArray[np.uint8], given: NDArray[np.integer]) -> NDArray[np.integer]:
     known = given != VOID
     if known.all():
         return given
     unit = min(ids.shape)
     away = ndimage.distance_transform_edt(~known) if known.any() else np.full(ids.shape, np.inf)  # (H, W) pixels from a given one
+    seeds = _seeds(ids, given, away)
+    sure = seeds != VOID
+    if sure.all() or not sure.any():
+        return seeds if sure.all() else ids
+    dense = away[~known].mean() <= DENSE * unit and ids.size <= WALKER_PIXELS and photo.std() > 0
+    return _walked(photo, seeds) if dense else watershed(_gradient(photo), seeds)
+
+
+def _seeds(ids: NDArray[np.integer], given: NDArray[np.integer], away: NDArray[np.float64]) -> NDArray[np.integer]:
+    """(H, W) ids of the sure pixels, VOID elsewhere."""
+    unit, labelled = min(ids.shape), bool((given != VOID).any())
     depth = distance_inside(ids)
     alive = ids != VOID
-    if known.any():
+    if labelled:
         for new in np.setdiff1d(ids[alive], given):
             inside = ids == new
             alive &= ~inside | (away[inside].max() >= HIDDEN * unit)
     free = alive & (away > NEAR * unit)
-    seeds = np.where(free & (depth >= CORE * unit), ids, given)
+    seeds = np.where(free & (depth >= (CORE_BESIDE_LABELS if labelled else CORE) * unit), ids, given)
     for thin in np.setdiff1d(ids[free], seeds):
         inside = free & (ids == thin)
         seeds[inside & (depth >= depth[inside].max())] = thin
-    return watershed(_gradient(photo), seeds) if (seeds != VOID).any() else ids
+    return seeds
+
+
+def _walked(photo: NDArray[np.uint8], seeds: NDArray[np.integer]) -> NDArray[np.integer]:
+    values, labels = np.unique(seeds, return_inverse=True)  # VOID is 0, the walker's own "unknown"
+    if len(values) <= 2:
+        return np.full_like(seeds, values[-1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of probabilities that miss 0..1 by rounding
+        return values[random_walker(photo, labels.reshape(seeds.shape), mode="bf", channel_axis=-1)]
 
 
 def distance_inside(ids: NDArray[np.integer]) -> NDArray[np.float64]:

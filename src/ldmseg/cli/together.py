@@ -14,18 +14,13 @@ from typing import NoReturn
 import typer
 
 from ldmseg.cli.console import say
+from ldmseg.training.environment import launched, rank
 
 FAILURE = 1
 
 
 class Ended(BaseException):
     """The launcher ended this process. No `Exception`, so that nobody takes it for an error to go on from."""
-
-
-def rank() -> int:
-    """This process's number in its launch, before it knows the others; 0 is the main process."""
-    names = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
-    return next((int(value) for name in names if (value := os.environ.get(name, "")).isdecimal()), 0)
 
 
 def mute_all_but_main() -> None:
@@ -41,11 +36,11 @@ def together(run: Path) -> Iterator[bool]:
     The first that has an error tells it and exits; the others exit without a word, wherever they are: their own errors (a connection that
     breaks) are no more than its consequence. If a process was killed and could not tell, the first that misses it does.
     """
-    from ldmseg.training import processes
-
-    if processes.launched() == 1:
+    if launched() == 1:
         yield True
         return
+    from ldmseg.training import processes
+
     signal.signal(signal.SIGTERM, _end)
     try:
         state = processes.join()
@@ -63,11 +58,13 @@ def together(run: Path) -> Iterator[bool]:
         raise
 
 
-def exit_at_once(code: int) -> None:
-    """Leave without the interpreter's clean-up, which may wait for processes that are gone."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def leave(code: int) -> NoReturn:
+    """Exit; one of several processes that failed does so without the interpreter's clean-up, which may wait for those that are gone."""
+    if code and launched() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

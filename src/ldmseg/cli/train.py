@@ -14,6 +14,7 @@ from ldmseg.cli.console import Progress, configure_logging, print_json, say
 from ldmseg.cli.outputs import check_output_folder
 from ldmseg.cli.together import together
 from ldmseg.errors import InputError
+from ldmseg.training.environment import launched
 
 if TYPE_CHECKING:
     from ldmseg.config import RunConfig
@@ -118,7 +119,7 @@ def _run(stage: Stage, config: RunConfig, run: Path, quiet: bool) -> dict[str, f
     """
     from ldmseg.training.loop import train
 
-    samples_per_step = config.optim.batch_size * config.optim.accumulate * _processes()
+    samples_per_step = config.optim.batch_size * config.optim.accumulate * launched()
     figures: dict[str, float] = {}
     before: tuple[float, int] | None = None
     with Progress("training", enabled=not quiet) as progress:
@@ -146,8 +147,8 @@ def _describe(config: Any, json: bool) -> None:
 
     from ldmseg.training.plan import plan
 
-    found = plan(config, _processes())
-    samples_per_step = config.optim.batch_size * config.optim.accumulate * _processes()
+    found = plan(config, launched())
+    samples_per_step = config.optim.batch_size * config.optim.accumulate * launched()
     steps_per_epoch = None if found.samples is None else found.samples / samples_per_step
     values = config.model_dump(mode="json")
     if json:
@@ -183,9 +184,3 @@ def _memory_lines(memory: Memory, what: str) -> list[str]:
 
 def _size(count: int) -> str:
     return f"{count / 2**30:,.2f} GiB" if count >= 2**28 else f"{count / 2**20:,.1f} MiB"
-
-
-def _processes() -> int:
-    from ldmseg.training.processes import launched
-
-    return launched()

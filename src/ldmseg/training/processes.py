@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from datetime import timedelta
 
@@ -11,6 +10,7 @@ import torch
 from accelerate import PartialState
 
 from ldmseg.errors import InputError
+from ldmseg.training.environment import launched, on_processor, rank
 
 # A collective operation that takes longer has lost somebody. Work of the main process alone (validation) may take any time: see
 # `wait_for_main`.
@@ -18,12 +18,6 @@ GIVE_UP = timedelta(minutes=10)
 _POLL = 0.1  # seconds
 _TOLD = "ldmseg/told"
 _ROUNDS = itertools.count()
-
-
-def launched() -> int:
-    """How many processes the launcher (accelerate, torchrun, mpirun) started; 1 without one."""
-    sizes = (os.environ.get(name) for name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"))
-    return next((int(size) for size in sizes if size and size.isdecimal()), 1)
 
 
 def join() -> PartialState:
@@ -35,8 +29,7 @@ def join() -> PartialState:
         InputError: the launcher started several processes, but nothing connects them.
     """
     alone = launched() == 1
-    processor = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "t", "on")
-    processor = processor or (not alone and not _connected_accelerator())
+    processor = on_processor() or (not alone and not _connected_accelerator())
     state = PartialState(cpu=processor, **({} if alone else {"timeout": GIVE_UP}))
     if state.num_processes != launched():
         raise InputError(
@@ -63,7 +56,7 @@ def wait_for_main() -> None:
 def first_to_tell() -> bool:
     """Whether this process is the one that tells the run's error: the first that asks."""
     if not torch.distributed.is_initialized():
-        return os.environ.get("RANK", "0") == "0"
+        return rank() == 0
     try:
         return _store().add(_TOLD, 1) == 1
     except RuntimeError:  # who keeps the store is gone; better told twice than not at all
