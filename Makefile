@@ -1,5 +1,6 @@
 # make demo [IMAGE=photo.jpg]   segment and complete example pictures with the bundled model
 # make test                     the fast tests;  make slow: the slow ones;  make check: ruff and mypy
+# make figures                  redraw the paper's figures (docs/figures.md); an hour on two cores
 # Everything runs in .venv, which the first call creates.
 
 VENV ?= .venv
@@ -15,11 +16,11 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 # One thread per test worker, so that two workers do not fight for two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env demo test slow check clean
+.PHONY: help env demo figures test slow check clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 env: $(STAMP)
 
@@ -43,6 +44,9 @@ demo: $(STAMP)
 	@echo "  $(DEMO)/segmented/      <photo>_overlay.png to look at, <photo>.png and panoptic.json to work with"
 	@echo "  $(DEMO)/completed/      the same for the completed partial maps (given: $(DEMO)/partial/)"
 	@$(if $(IMAGE),echo "  $(DEMO)/photo/          your photo: $(notdir $(IMAGE))",echo "Your own photo: make demo IMAGE=photo.jpg")
+
+figures: $(STAMP)
+	$(BIN)/python benchmarks/figures.py
 
 test: $(STAMP)
 	$(PYTEST) -n 2

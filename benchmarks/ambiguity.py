@@ -9,8 +9,6 @@ themselves. The model never saw a photo; whatever comes out is written down.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,7 +141,7 @@ def main() -> None:
         one, best, pq = 100 * summary.covering_one, 100 * summary.covering_best, 100 * summary.pq_best
         print(f"{name}: covering by one {one:.1f}, best {best:.1f}; best PQ {pq:.1f}; spread {100 * summary.spread:.1f}")
     draw(summaries, images, correlations["model"], arguments.picture)
-    write_result(arguments.name, figures, shlex.join(["python", "benchmarks/ambiguity.py", *sys.argv[1:]]))
+    write_result(arguments.name, figures, command_line())
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ few scenes with their consensus, its confidence and what is wrong.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -140,7 +138,7 @@ def main() -> None:
         print(name, found["pq_one_sample_mean"], "->", found["pq_consensus_by_samples"], pixels, flush=True)
     draw_reliability([(name, report.pixels) for name, report in reports.items()], arguments.pictures / "reliability.png")
     draw_examples(pipe, scenes, min(arguments.examples, arguments.images), arguments.samples, arguments.pictures / "confidence.png")
-    write_result(arguments.name, figures, shlex.join(["python", "benchmarks/confidence.py", *sys.argv[1:]]))
+    write_result(arguments.name, figures, command_line())
 
 
 if __name__ == "__main__":

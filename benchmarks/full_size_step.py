@@ -87,12 +87,9 @@ def one_step(config: DiffusionRunConfig, with_average: bool) -> dict[str, Any]:
     [batches] = phases.run("load", lambda: list(steps(stage, config, 0, accelerator)))
     before = [p.detach().flatten()[0].clone() for p in trained]
 
-    def forward() -> torch.Tensor:
-        with autocast(accelerator):
-            return model(batches[0])["loss"]
-
-    loss = phases.run("forward", forward)
-    phases.run("backward", lambda: accelerator.backward(loss))
+    with autocast(accelerator):
+        loss = phases.run("forward", lambda: model(batches[0])["loss"])
+        phases.run("backward", lambda: accelerator.backward(loss))
     norm = phases.run("clip", lambda: float(clip_gradients(accelerator, trained, config.optim.clip)))
     phases.run("step", optimizer.step)
     if average is not None:

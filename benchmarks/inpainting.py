@@ -81,6 +81,7 @@ def measure(pipe: LDMSegPipeline, name: str, data: PanopticDataset, side: int, a
         methods=arguments.methods,
         baselines=[b for b in get_args(Baseline) if arguments.walker or b != "walker"],
         steps=arguments.steps,
+        ensemble_size=arguments.ensemble_size,
         limit=arguments.limit,
         batch_size=16,
         on_progress=on_progress,
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", help="default: all that the model has")
     parser.add_argument("--walker", action=argparse.BooleanOptionalAction, default=True, help="the slowest baseline")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--ensemble-size", type=int, default=1, help="samples of each image that every method draws and votes on")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--pictures", type=Path, default=RESULTS.parents[1] / "docs" / "images")
     parser.add_argument("--name", default="inpainting", help="of the result's file")

@@ -217,7 +217,7 @@ def main() -> None:
     print("ceiling", ceilings, flush=True)
     shown = "fine-tuned" if "fine-tuned" in maps else "bundled"
     draw(val, {"watershed": maps["watershed"], shown: maps[shown]}, arguments.picture)
-    command = "python benchmarks/nuclei.py" + (f" --model {arguments.model}" if arguments.model else "")
+    command = "python benchmarks/nuclei.py" + (" --model RUN/pipeline" if arguments.model else "")
     write_result("nuclei", {**figures, "ceiling": {"images": arguments.ceiling_images, **ceilings}, "watershed_settings": chosen}, command)
 
 

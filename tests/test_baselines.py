@@ -78,7 +78,7 @@ def test_a_photo_of_one_colour(name: Baseline) -> None:
 def test_missing_scikit_image_is_one_clear_error(name: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skimage", None)
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
-    with pytest.raises(InputError, match=r"baselines: expected scikit-image.*ldmseg\[baselines\]"):
+    with pytest.raises(InputError, match=r"baselines: expected scikit-image.*pip install scikit-image"):
         complete(name, two_halves(8), two_dots(2, 18))
     assert len(complete("nearest", two_halves(8), two_dots(2, 18))) == 2
 

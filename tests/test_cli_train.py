@@ -52,7 +52,35 @@ def test_dry_run_prints_a_config_and_writes_nothing(capsys: pytest.CaptureFixtur
     facts = train(capsys, config, "--dry-run", "--json").json()
     assert facts["steps_per_epoch"] == 3 and facts["parameters"]["model"]["trained"] == facts["parameters"]["model"]["parameters"] > 0
     assert facts["config"]["optim"]["lr"] == 1e-4
+    memory, trained = facts["memory_bytes"], 4 * facts["parameters"]["model"]["trained"]
+    assert (memory["weights"], memory["gradients"], memory["optimizer"], memory["average"]) == (trained, trained, 2 * trained, trained)
+    assert memory["total"] == 5 * trained + memory["activations"] and memory["activations"] > 0 and memory["precision"] == "fp32"
+    assert "memory of one process (2 x 32 px, fp32): about" in result.out
     assert files_in(tmp_path) == {"tiny.yaml", "shown.yaml"}
+
+
+def test_a_dry_run_says_what_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path, config: Path) -> None:
+    missing = ["--set", "data.train=coco-panoptic:nowhere:train2017", "--set", "model.source=CompVis/stable-diffusion-v1-4"]
+    plain = ["--set", "model.encoder_widths=[32, 64, 128, 256]", "--set", "model.decoder_width=256", "--set", "model.norm_groups=32"]
+    shown = train(capsys, config, "--dry-run", *missing, *plain).out
+    assert "160 samples are seen; steps per epoch are unknown without data.train" in shown
+    assert "# note: data.train: 'nowhere' is not on this machine" in shown
+    assert "# note: model.source: 'CompVis/stable-diffusion-v1-4' is not on this machine" in shown
+    facts = train(capsys, config, "--dry-run", "--json", *missing[:2]).json()
+    assert facts["samples"] is None and facts["steps_per_epoch"] is None
+    assert "data.train: 'nowhere' is not on this machine" in facts["notes"]
+    assert "'nowhere'" in refused(capsys, "train", "autoencoder", "--config", config, *missing[:2])
+    assert files_in(tmp_path) == {"tiny.yaml"}
+
+
+@pytest.mark.slow  # the full-size network, without its values
+def test_a_dry_run_of_the_papers_stage_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    args = ["train", "diffusion", "--config", "coco-diffusion", "--dry-run", "--json", "--set", "optim.precision=bf16"]
+    facts = done(capsys, *args).json()
+    assert facts["parameters"]["denoiser"] == {"parameters": 815_556_484, "trained": 813_505_924}
+    gib = {name: size / 2**30 for name, size in facts["memory_bytes"].items() if name != "precision"}
+    assert 3.1 < gib["weights"] < 3.2 and 23 < gib["activations"] < 25 and 38 < gib["total"] < 40  # as docs/training.md has it
+    assert len([note for note in facts["notes"] if "counted as" in note]) == 3 and files_in(tmp_path) == set()
 
 
 def test_trains_resumes_and_exports(

@@ -275,3 +275,20 @@ def test_curves_of_what_there_is(kinds: list[str], tmp_path: Path) -> None:
     with Image.open(tmp_path / "new" / "curves.png") as drawn:
         assert drawn.format == "PNG" and drawn.width > 1000 and len(set(drawn.convert("L").tobytes())) > 20
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["curves.png"]
+
+
+def test_an_ensemble_is_drawn_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = build_tiny()
+    pipe.set_progress_bar_config(disable=True)
+    sizes = []
+    draw = pipe._sample
+    monkeypatch.setattr(
+        pipe, "_sample", lambda images, request, completion: sizes.append(request.ensemble_size) or draw(images, request, completion)
+    )
+    report = evaluate_inpainting(pipe, SCENES, cases=[BLOCKS], methods=["condition"], baselines=(), steps=1, ensemble_size=2, limit=1)
+    assert report.settings["ensemble_size"] == 2
+    assert report.scores[0].fidelity == 1
+    segmented = evaluate(pipe, SCENES, steps=1, ensemble_size=3, limit=1)
+    assert segmented.settings["ensemble_size"] == 3
+    assert sizes == [2, 3]
+    assert "ensemble_size" not in evaluate(pipe, SCENES, steps=1, limit=1).settings

@@ -26,6 +26,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many images.", show_default="all")] = None,
     steps: options.Steps = None,
     sampler: options.SamplerOption = None,
+    ensemble_size: options.EnsembleSize = 1,
     class_aware: Annotated[bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree.")] = False,
     drop_rate: Annotated[
         float | None,
@@ -115,7 +116,8 @@ def evaluate(
     from ldmseg.evaluate import evaluate_inpainting
 
     pipe = load_pipeline(model, device)
-    shared: dict[str, Any] = {"steps": steps, "sampler": sampler, "seed": seed, "batch_size": batch_size, "limit": limit}
+    shared: dict[str, Any] = {"steps": steps, "sampler": sampler, "ensemble_size": ensemble_size}
+    shared |= {"seed": seed, "batch_size": batch_size, "limit": limit}
     with Progress("evaluating", enabled=not json) as progress:
         shared["on_progress"] = progress.update
         result: EvaluationReport | InpaintingReport

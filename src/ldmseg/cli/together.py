@@ -14,7 +14,7 @@ from typing import NoReturn
 import typer
 
 from ldmseg.cli.console import say
-from ldmseg.training.environment import launched, rank
+from ldmseg.training.environment import launched, local_rank
 
 FAILURE = 1
 
@@ -23,9 +23,9 @@ class Ended(BaseException):
     """The launcher ended this process. No `Exception`, so that nobody takes it for an error to go on from."""
 
 
-def mute_all_but_main() -> None:
-    """Until the processes know each other (`together`), what one says all would say: only the main one does."""
-    if rank() > 0:
+def mute_all_but_first() -> None:
+    """Until the processes know each other (`together`), what one says all would say: only the first of each machine does."""
+    if local_rank() > 0:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for good, or until `together`
 
 

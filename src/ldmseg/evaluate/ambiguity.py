@@ -169,7 +169,7 @@ def _scikit_image() -> Any:
     try:
         import skimage.segmentation
     except ImportError as error:
-        raise InputError("baselines: expected scikit-image to be installed (pip install 'ldmseg[baselines]')") from error
+        raise InputError("baselines: expected scikit-image to be installed (pip install scikit-image)") from error
     return skimage.segmentation
 
 

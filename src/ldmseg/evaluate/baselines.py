@@ -63,7 +63,7 @@ def check_baselines(names: Sequence[str]) -> None:
             import skimage.segmentation  # noqa: F401
         except ImportError as error:
             raise InputError(
-                "baselines: expected scikit-image to be installed (pip install 'ldmseg[baselines]'); nearest alone does without"
+                "baselines: expected scikit-image to be installed (pip install scikit-image); nearest alone does without"
             ) from error
 
 

@@ -102,6 +102,7 @@ def evaluate_inpainting(
     baselines: Sequence[Baseline] = get_args(Baseline),
     steps: int | None = None,
     sampler: SamplerName | None = None,
+    ensemble_size: int = 1,
     seed: int = 0,
     batch_size: int = 8,
     limit: int | None = None,
@@ -118,6 +119,7 @@ def evaluate_inpainting(
         methods: each is tried on every case. Left out: those that this model has and that the case is for (`default_methods`).
         baselines: see `ldmseg.evaluate.baselines`; () for none.
         steps, sampler: left out, the model's and the method's own.
+        ensemble_size: every method draws so many samples of each image, and gives what they agree on.
         limit: only the first so many images.
         on_progress: called with (maps completed, maps in all, what is being done).
 
@@ -127,7 +129,7 @@ def evaluate_inpainting(
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1 or batch_size < 1:
         raise InputError(f"limit, batch_size: expected at least 1, got {limit} and {batch_size}")
-    run = _completers(pipe, dataset, methods, baselines, steps, sampler, seed)
+    run = _completers(pipe, dataset, methods, baselines, steps, sampler, ensemble_size, seed)
     tallies = {case: {name: _Tally() for name in _names(pipe, case, methods, baselines)} for case in cases or make_cases()}
     rows = sum(len(by_name) for by_name in tallies.values())
     if not rows:
@@ -149,6 +151,7 @@ def evaluate_inpainting(
                     on_progress(done, count * rows, f"{name}, {case.what}, {case.density}")
     scores = tuple(tally.score(case, name) for case, by_name in tallies.items() for name, tally in by_name.items())
     settings = {"steps": steps if steps is not None else pipe.config["num_inference_steps"], "sampler": sampler, "seed": seed}
+    settings |= {"ensemble_size": ensemble_size} if ensemble_size > 1 else {}
     return InpaintingReport(scores, count, settings)
 
 
@@ -171,6 +174,7 @@ def _completers(
     baselines: Sequence[Baseline],
     steps: int | None,
     sampler: SamplerName | None,
+    ensemble_size: int,
     seed: int,
 ) -> Mapping[str, Complete]:
     check_baselines(baselines)
@@ -181,6 +185,7 @@ def _completers(
     def by_model(method: InpaintMethod, images: list[Photo], given: list[PanopticMap], indices: Sequence[int]) -> list[PanopticMap]:
         generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in indices]
         asked: dict[str, Any] = {"method": method, "num_inference_steps": steps, "sampler": sampler, "generator": generators}
+        asked["ensemble_size"] = ensemble_size
         if isinstance(dataset, CaptionedDataset):
             asked["prompt"] = [dataset.captions(i)[0] for i in indices]
         return pipe.inpaint(images, given, **asked).maps

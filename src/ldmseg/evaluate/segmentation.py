@@ -48,6 +48,7 @@ def evaluate(
     *,
     steps: int | None = None,
     sampler: SamplerName | None = None,
+    ensemble_size: int = 1,
     seed: int = 0,
     batch_size: int = 8,
     limit: int | None = None,
@@ -61,6 +62,7 @@ def evaluate(
 
     Args:
         dataset: a `CaptionedDataset` for a model whose descriptor reads captions; of several captions the first counts.
+        ensemble_size: draw so many samples of each image, and take what they agree on.
         limit: only the first so many images.
         drop_rate: measure completion: this share of the labels' blocks is dropped and filled in again (figure 9).
         block_size: side of those blocks in pixels.
@@ -76,6 +78,7 @@ def evaluate(
         images, targets = [dataset.image(i) for i in indices], [dataset.map(i) for i in indices]
         prompt = [dataset.captions(i)[0] for i in indices] if isinstance(dataset, CaptionedDataset) else None
         asked: dict[str, Any] = {"num_inference_steps": steps, "sampler": sampler, "thresholds": thresholds, "prompt": prompt}
+        asked["ensemble_size"] = ensemble_size
         generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in indices]
         started = time.monotonic()
         if drop_rate is None:
@@ -93,6 +96,7 @@ def evaluate(
         "sampler": sampler if sampler is not None else pipe.config["sampler"],
         "seed": seed,
         "class_agnostic": class_agnostic,
+        **({"ensemble_size": ensemble_size} if ensemble_size > 1 else {}),
         **({} if drop_rate is None else {"drop_rate": drop_rate, "block_size": block_size}),
     }
     return EvaluationReport(quality.compute(), count, seconds / count, settings)

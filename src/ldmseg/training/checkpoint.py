@@ -77,7 +77,7 @@ def start_run(run: Path, config: RunConfig, division: Division) -> None:
             key, old, new = differing[0]
             raise InputError(f"--config: {run} was started with {'.'.join(key)}={old!r}, got {new!r}; choose another run folder")
     if divided.exists():
-        _check_division(run, Division(**json.loads(divided.read_text(encoding="utf-8"))), division)
+        _check_division(run, _read_division(divided), division)
     with writing_errors(run):
         run.mkdir(parents=True, exist_ok=True)
     write_text(path, yaml.safe_dump(values, sort_keys=False))
@@ -157,6 +157,13 @@ def _load_checkpoint(accelerator: Accelerator, folder: Path) -> None:
         raise InputError(
             f"checkpoint: {str(folder)!r} is damaged or of another model ({reason}); remove it to go on from the one before"
         ) from None
+
+
+def _read_division(path: Path) -> Division:
+    try:
+        return Division(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise InputError(f"output: {str(path)!r} is damaged; remove it to go on with any division of a step") from None
 
 
 def _check_division(run: Path, before: Division, now: Division) -> None:

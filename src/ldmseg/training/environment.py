@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 
-_LAUNCHERS = (
-    ("WORLD_SIZE", "RANK"),
-    ("PMI_SIZE", "PMI_RANK"),
-    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
-    ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
-)
+_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_LOCAL_RANKS = ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK")
 
 
 def launched() -> int:
     """How many processes were started; 1 without a launcher."""
-    return _number([size for size, _ in _LAUNCHERS], 1)
+    return _number(_SIZES, 1)
 
 
-def rank() -> int:
-    """Which of them this one is; 0 is the main process."""
-    return _number([rank for _, rank in _LAUNCHERS], 0)
+def local_rank() -> int:
+    """Which of those on this machine this one is."""
+    return _number(_LOCAL_RANKS, 0)
 
 
 def on_processor() -> bool:
@@ -27,5 +23,5 @@ def on_processor() -> bool:
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "t", "on")
 
 
-def _number(names: list[str], default: int) -> int:
+def _number(names: tuple[str, ...], default: int) -> int:
     return next((int(value) for name in names if (value := os.environ.get(name, "")).isdecimal()), default)

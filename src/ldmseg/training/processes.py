@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ import torch
 from accelerate import PartialState
 
 from ldmseg.errors import InputError
-from ldmseg.training.environment import launched, on_processor, rank
+from ldmseg.training.environment import launched, local_rank, on_processor
 
 # A collective operation that takes longer has lost somebody. Work of the main process alone (validation) may take any time: see
 # `wait_for_main`.
@@ -26,11 +27,15 @@ def join() -> PartialState:
     Several processes on a machine without an accelerator work together on its processor (gloo) without being told to.
 
     Raises:
-        InputError: the launcher started several processes, but nothing connects them.
+        InputError: the launcher started several processes, but nothing connects them, or not all of them came.
     """
     alone = launched() == 1
     processor = on_processor() or (not alone and not _connected_accelerator())
-    state = PartialState(cpu=processor, **({} if alone else {"timeout": GIVE_UP}))
+    try:
+        state = PartialState(cpu=processor, **({} if alone else {"timeout": GIVE_UP}))
+    except RuntimeError as error:  # torch's, of no particular type
+        where = f"{os.environ.get('MASTER_ADDR', 'localhost')}:{os.environ.get('MASTER_PORT', '29500')}"
+        raise InputError(f"launch: cannot connect {launched()} processes at {where}: {' '.join(str(error).split())[:200]}") from error
     if state.num_processes != launched():
         raise InputError(
             f"launch: expected {launched()} connected processes, got {state.num_processes}; start them with 'accelerate launch' or torchrun"
@@ -54,9 +59,9 @@ def wait_for_main() -> None:
 
 
 def first_to_tell() -> bool:
-    """Whether this process is the one that tells the run's error: the first that asks."""
+    """Whether this process is the one that tells the run's error: the first that asks, or unconnected, the first of each machine."""
     if not torch.distributed.is_initialized():
-        return rank() == 0
+        return local_rank() == 0
     try:
         return _store().add(_TOLD, 1) == 1
     except RuntimeError:  # who keeps the store is gone; better told twice than not at all
