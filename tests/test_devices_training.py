@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ from test_training import AUTOENCODER, DIFFUSION
 
 from ldmseg.config import load_config
 from ldmseg.errors import InputError
-from ldmseg.training import loop
+from ldmseg.training import checkpoint, loop, processes
 from ldmseg.training.autoencoder import AutoencoderStage
 from ldmseg.training.checkpoint import Division, start_run
 
@@ -157,6 +158,27 @@ def test_resuming_takes_another_division(tmp_path: Path, monkeypatch: pytest.Mon
             loop.train(AutoencoderStage(config), config, tmp_path / name)
         curves[name] = losses(tmp_path / name)
     assert curves["divided"] == pytest.approx(curves["same"], abs=1e-5)
+
+
+def test_processes_that_nothing_connects_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    monkeypatch.setattr(processes, "PartialState", lambda **kwargs: SimpleNamespace(num_processes=1))
+    with pytest.raises(InputError, match="launch: expected 4 connected processes, got 1"):
+        processes.join()
+
+    def unreachable(**kwargs: object) -> None:
+        raise RuntimeError("The client socket\nhas timed out")
+
+    monkeypatch.setattr(processes, "PartialState", unreachable)
+    monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
+    with pytest.raises(InputError, match=r"cannot connect 4 processes at 10.0.0.1:\d+: The client socket has timed out"):
+        processes.join()
+
+
+def test_a_run_folder_that_another_machine_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "broadcast_object_list", lambda given: [tmp_path / "checkpoints" / "step-0000004"])
+    with pytest.raises(InputError, match="on every machine, got none here; put the run folder where all machines see it"):
+        checkpoint.resume(None, tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the curve
@@ -307,10 +329,15 @@ def test_shared_out_weights_give_the_same_losses(kind: str, configs: dict[str, P
     run(two, *train, tmp_path / "two")
     assert losses(tmp_path / "two") == expected
     assert _validation(tmp_path / "two") == pytest.approx(_validation(alone[stage]), abs=1e-4)
-    fewer = cut_short(tmp_path / "two", tmp_path / "fewer")
-    run(one, *train, fewer, "--set", "optim.accumulate=2")
-    assert losses(fewer) == expected
-    done = run(ONE_EVERY_STEP, *train, fewer, "--device", "cpu", "--set", "optim.accumulate=2", code=2)
+    resumed = cut_short(tmp_path / "two", tmp_path / "resumed")
+    fewer = (*train, resumed, "--set", "optim.accumulate=2")
+    if kind == "deepspeed":
+        assert "DeepSpeed goes on with as many, got 1" in said(run(one, *fewer, code=1).stderr)[-1]
+        run(two, *train, resumed)
+    else:
+        run(one, *fewer)
+    assert losses(resumed) == expected
+    done = run(ONE_EVERY_STEP, *fewer, "--device", "cpu", code=2)
     assert f"started with weights '{kind}'" in said(done.stderr)[-1]
 
 

@@ -199,6 +199,21 @@ def test_self_conditioning_shows_the_first_estimate() -> None:
     assert estimate.flatten(1).mean(1).tolist() == [0.5, 0.0, 0.5]
 
 
+def test_every_batch_makes_the_same_passes() -> None:
+    """Also one in which no image wants an estimate: with FSDP a process that leaves a pass out would leave the others waiting."""
+    schedule = NoiseSchedule(prediction_type="sample")
+    seen = []
+
+    def denoise(x: torch.Tensor, t: torch.Tensor, estimate: torch.Tensor | None, rows: torch.Tensor | None = None) -> torch.Tensor:
+        seen.append(estimate)
+        return torch.full_like(x, 0.5, requires_grad=True)
+
+    clean, t = torch.zeros(3, 4, 2, 2), torch.tensor([500, 200, 900])
+    denoising_loss(denoise, schedule, clean, clean, t, self_condition=torch.tensor([False, False, False]))
+    assert len(seen) == 2 and seen[0] is None
+    assert (seen[1] == 0).all()
+
+
 def test_timesteps_are_drawn_over_the_whole_range() -> None:
     schedule = NoiseSchedule()
     uniform = torch.linspace(0, 0.9999, 1001)

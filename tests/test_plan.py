@@ -187,6 +187,7 @@ def test_the_peak_of_three_exponentials() -> None:
     assert 4 * n * FLOAT <= peak <= 4 * n * FLOAT + 64  # and some scalars
 
 
+@pytest.mark.slow  # five steps
 def test_the_peak_follows_batch_precision_and_checkpointing(sources: Path) -> None:
     def activations(build: Any = diffusion_config, **optim: Any) -> int:
         return plan(build(sources, optim={"batch_size": 8, "precision": "fp32", **optim})).memory.activations or 0

@@ -176,6 +176,10 @@ def _check_division(run: Path, before: Division, now: Division) -> None:
             f"launch: {run} was started with weights {before.weights!r}, whose checkpoints are different, got {now.weights!r}; "
             "launch it as before or choose another run folder"
         )
+    if before.weights == "deepspeed" and before.processes != now.processes:
+        raise InputError(
+            f"launch: {run} was started with {before.processes} processes, and DeepSpeed goes on with as many, got {now.processes}"
+        )
 
 
 def _started_with(path: Path) -> dict:

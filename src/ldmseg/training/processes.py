@@ -34,6 +34,8 @@ def join() -> PartialState:
     try:
         state = PartialState(cpu=processor, **({} if alone else {"timeout": GIVE_UP}))
     except RuntimeError as error:  # torch's, of no particular type
+        if alone:
+            raise
         where = f"{os.environ.get('MASTER_ADDR', 'localhost')}:{os.environ.get('MASTER_PORT', '29500')}"
         raise InputError(f"launch: cannot connect {launched()} processes at {where}: {' '.join(str(error).split())[:200]}") from error
     if state.num_processes != launched():
