@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,12 @@ from ldmseg.cli.console import say
 from ldmseg.training.environment import launched, local_rank
 
 FAILURE = 1
+PATIENCE = 30.0
+"""Seconds that a mute process which failed gives the one that speaks."""
+
+
+class _Muted(io.StringIO):
+    """Standard error of a process that does not speak yet."""
 
 
 class Ended(BaseException):
@@ -26,7 +34,7 @@ class Ended(BaseException):
 def mute_all_but_first() -> None:
     """Until the processes know each other (`together`), what one says all would say: only the first of each machine does."""
     if local_rank() > 0:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for good, or until `together`
+        sys.stderr = _Muted()
 
 
 @contextmanager
@@ -59,8 +67,14 @@ def together(run: Path) -> Iterator[bool]:
 
 
 def leave(code: int) -> NoReturn:
-    """Exit; one of several processes that failed does so without the interpreter's clean-up, which may wait for those that are gone."""
+    """Exit; one of several processes that failed does so without the interpreter's clean-up, which may wait for those that are gone.
+
+    One that is still mute first lets the other speak, with whose exit the launcher ends all.
+    """
     if code and launched() > 1:
+        if isinstance(sys.stderr, _Muted):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(PATIENCE)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
