@@ -82,6 +82,13 @@ def test_inpaint_compares_with_baselines(capsys: pytest.CaptureFixture[str], mod
     assert [s["method"] for s in figures["scores"]] == ["auto", "nearest", "watershed", "walker"] * 2
 
 
+def test_windows_change_the_result(capsys: pytest.CaptureFixture[str], model: Path) -> None:
+    args = ["evaluate", "--data", "scenes:2:val", "--model", model, "--device", "cpu", "--json"]
+    whole, tiled = done(capsys, *args).json(), done(capsys, *args, "--tile-size", "0.5").json()
+    assert tiled["settings"]["tile_size"] == 0.5 and "tile_size" not in whole["settings"]
+    assert tiled["all"]["fp"] > whole["all"]["fp"]
+
+
 def test_inpaint_without_scikit_image(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     for name in ("skimage", "skimage.segmentation"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -121,6 +128,7 @@ def test_options_of_inpaint_alone(capsys: pytest.CaptureFixture[str], option: li
         (["--kinds", "blocks", "--shares", "0.5"], "--shares"),
         (["--drop-rate", "0.5"], "--drop-rate"),
         (["--class-aware"], "--class-aware"),
+        (["--tile-size", "64"], "--tile-size"),
         (["--plot", "."], "--plot"),
     ],
 )

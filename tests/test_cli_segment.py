@@ -35,6 +35,16 @@ def segment(capsys: pytest.CaptureFixture[str], model: Path, *args: object) -> R
     return done(capsys, "segment", "--model", model, "--device", "cpu", *args)
 
 
+def test_windows_see_more_than_the_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    one = photo(tmp_path / "a.png", 64, 64)
+    segments = []
+    for name, asked in (("whole", ()), ("tiles", ("--tile-size", 0.5)), ("many", ("--tile-size", 0.5, "--tile-overlap", 0.6))):
+        segments.append(segment(capsys, model, one, "-o", tmp_path / name, "--json", *asked).json()["images"][0]["segments"])
+    assert segments[0] < segments[1] < segments[2]
+    assert "--tile-size" in refused(capsys, "segment", one, "--model", model, "-o", tmp_path / "no", "--tile-size", -1)
+    assert not (tmp_path / "no").exists()
+
+
 def test_writes_maps_overlays_and_one_json(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     folder, output = tmp_path / "photos", tmp_path / "new" / "out"
     photo(folder / "b.png", 40, 24, seed=1)

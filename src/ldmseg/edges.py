@@ -27,7 +27,7 @@ WORKING_SIZE = 768
 """Pixels of the longer side, above which the flood runs on a smaller picture."""
 
 
-def follow_edges(pmap: PanopticMap, photo: NDArray[np.uint8], given: NDArray[np.integer]) -> PanopticMap:
+def follow_edges(pmap: PanopticMap, photo: NDArray[np.uint8], given: NDArray[np.integer], side: int | None = None) -> PanopticMap:
     """Divide a drawn map anew by the photo's edges, from the pixels that are sure.
 
     Sure are the given pixels, and the cores of drawn segments away from them. Latent cells are coarse: near a given label, and along
@@ -39,29 +39,30 @@ def follow_edges(pmap: PanopticMap, photo: NDArray[np.uint8], given: NDArray[np.
         pmap: (H, W) the drawn map, given pixels included.
         photo: (H, W, 3) uint8.
         given: (H, W) ids that stay as they are, VOID elsewhere.
+        side: pixels of the square that the model saw at once, where that is less than the photo's shorter side.
 
     Returns:
         (H, W) the map with the same ids at the given pixels; void stays void, and drawn segments without support of their own are gone.
     """
     height, width = pmap.shape
-    scale = min(1.0, WORKING_SIZE / max(height, width))
+    side = min(height, width) if side is None else min(side, height, width)
+    scale = min(1.0, WORKING_SIZE * min(height, width) / (max(height, width) * side))
     if scale < 1:
         rows, columns = (nearest_indices(n, max(1, round(n * scale))) for n in (height, width))
         small = np.ix_(rows, columns)
-        ids = _divided(np.array(pmap.ids[small]), photo[small], given[small])
+        ids = _divided(np.array(pmap.ids[small]), photo[small], given[small], side * scale)
         ids = ids[nearest_indices(len(rows), height)[:, None], nearest_indices(len(columns), width)]
     else:
-        ids = _divided(np.array(pmap.ids), photo, given)
+        ids = _divided(np.array(pmap.ids), photo, given, side)
     return pmap.with_ids(np.where(given != VOID, given, np.where(pmap.ids != VOID, ids, VOID)))
 
 
-def _divided(ids: NDArray[np.integer], photo: NDArray[np.uint8], given: NDArray[np.integer]) -> NDArray[np.integer]:
+def _divided(ids: NDArray[np.integer], photo: NDArray[np.uint8], given: NDArray[np.integer], unit: float) -> NDArray[np.integer]:
     known = given != VOID
     if known.all():
         return given
-    unit = min(ids.shape)
     away = ndimage.distance_transform_edt(~known) if known.any() else np.full(ids.shape, np.inf)  # (H, W) pixels from a given one
-    seeds = _seeds(ids, given, away)
+    seeds = _seeds(ids, given, away, unit)
     sure = seeds != VOID
     if sure.all() or not sure.any():
         return seeds if sure.all() else ids
@@ -69,9 +70,9 @@ def _divided(ids: NDArray[np.integer], photo: NDArray[np.uint8], given: NDArray[
     return _walked(photo, seeds) if dense else watershed(_gradient(photo), seeds)
 
 
-def _seeds(ids: NDArray[np.integer], given: NDArray[np.integer], away: NDArray[np.float64]) -> NDArray[np.integer]:
+def _seeds(ids: NDArray[np.integer], given: NDArray[np.integer], away: NDArray[np.float64], unit: float) -> NDArray[np.integer]:
     """(H, W) ids of the sure pixels, VOID elsewhere."""
-    unit, labelled = min(ids.shape), bool((given != VOID).any())
+    labelled = bool((given != VOID).any())
     depth = distance_inside(ids)
     alive = ids != VOID
     if labelled:

@@ -31,6 +31,7 @@ from ldmseg.models.loading import loading_errors, model_folder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.postprocess import Thresholds, to_panoptic
+from ldmseg.tiles import Drawn, Piece, draw_in_tiles, tile_pixels
 
 OutputType = Literal["panoptic", "np", "pt", "latent"]
 InpaintMethod = Literal["auto", "condition", "project", "resample", "refine"]
@@ -74,6 +75,8 @@ class _Request:
     callback_on_step_end_tensor_inputs: Sequence[str]
     prompt: str | Sequence[str] | None
     guidance_scale: float | None
+    tile_size: float | None
+    tile_overlap: float
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class LDMSegPipeline(DiffusionPipeline):
         follow_edges: default of the calls' argument.
         descriptor: makes the tokens of a denoiser with cross-attention; none for one without.
         guidance_scale: default strength of the guidance by the descriptor; 1 is off.
+        tile_size: default of the calls' argument; 0 looks at the whole photo at once.
     """
 
     mask_autoencoder: MaskAutoencoder
@@ -128,6 +132,7 @@ class LDMSegPipeline(DiffusionPipeline):
         follow_edges: bool = True,
         descriptor: Descriptor | None = None,
         guidance_scale: float = 1.0,
+        tile_size: float = 0,
     ) -> None:
         super().__init__()
         if mask_autoencoder.downscale != image_encoder.downscale:
@@ -147,6 +152,7 @@ class LDMSegPipeline(DiffusionPipeline):
             thresholds=list(thresholds),
             follow_edges=follow_edges,
             guidance_scale=guidance_scale,
+            tile_size=tile_size,
         )
 
     @classmethod
@@ -185,6 +191,8 @@ class LDMSegPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         prompt: str | Sequence[str] | None = None,
         guidance_scale: float | None = None,
+        tile_size: float | None = None,
+        tile_overlap: float = 0.25,
     ) -> LDMSegOutput:
         """Segment photos (algorithm 2).
 
@@ -204,6 +212,9 @@ class LDMSegPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs: of `latents`, `estimate`.
             prompt: one caption per image, for a model whose descriptor reads captions.
             guidance_scale: how strongly a descriptor guides: out = empty + scale (out - empty); 1 is off.
+            tile_size: look at windows of so many pixels (up to 1: of that share of the photo's shorter side), each completed from what
+                its neighbours have drawn (`ldmseg.tiles`): for large photos of small things. 0 looks at the whole photo at once.
+            tile_overlap: the share of a window that it has in common with the next one, at least.
 
         Raises:
             InputError: an argument is of the wrong kind, shape or range.
@@ -222,8 +233,14 @@ class LDMSegPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs,
             prompt,
             guidance_scale,
+            tile_size,
+            tile_overlap,
         )
-        return self._answer(load_images(image), request, None)
+        images = load_images(image)
+        if self._tile_size(request):
+            nothing = [PanopticMap(np.full(i.shape[-2:], VOID, dtype=np.int32)) for i in images]
+            return self._answer_in_tiles(images, nothing, request, self._checked_method("auto", 1.0, None), 1)
+        return self._answer(images, request, None)
 
     @torch.no_grad()
     def inpaint(
@@ -248,6 +265,8 @@ class LDMSegPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         prompt: str | Sequence[str] | None = None,
         guidance_scale: float | None = None,
+        tile_size: float | None = None,
+        tile_overlap: float = 0.25,
     ) -> LDMSegOutput:
         """Complete partial maps (section 3.3): void pixels are filled in, given ones come back exactly, given ids survive.
 
@@ -274,9 +293,6 @@ class LDMSegPipeline(DiffusionPipeline):
         partials = [partial] if isinstance(partial, PanopticMap) else list(partial)
         self._check_partials(partials, images)
         method = self._checked_method(method, strength, certain)
-        sure = _certain_pixels(certain, partials) if method == "refine" else [None] * len(partials)
-        size, num_ids, policy = self.config["image_size"], self.mask_autoencoder.config["num_ids"], self.config["id_policy"]
-        given = [in_model_terms(p, size, num_ids, policy, c) for p, c in zip(partials, sure, strict=True)]
         request = _Request(
             num_inference_steps,
             generator,
@@ -291,16 +307,61 @@ class LDMSegPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs,
             prompt,
             guidance_scale,
+            tile_size,
+            tile_overlap,
         )
-        return self._answer(images, request, _Completion(given, method, strength, resamplings))
+        if self._tile_size(request) and (method != "refine" or tile_size):
+            return self._answer_in_tiles(images, partials, request, method, resamplings)
+        sure = _certain_pixels(certain, partials) if method == "refine" else None
+        return self._answer(images, request, _Completion(self._in_model_terms(partials, sure), method, strength, resamplings))
 
     # ------------------------------------------------------------------------------------------------------------------- steps
+    def _answer_in_tiles(
+        self, images: list[Tensor], partials: list[PanopticMap], request: _Request, method: InpaintMethod, resamplings: int
+    ) -> LDMSegOutput:
+        """Window by window (`ldmseg.tiles`); borders follow the photo at the end, when there are no windows any more."""
+        self._check_choices(request, len(images))
+        _check_tiled(request, method)
+        captions = captions_for(self.descriptor, request.prompt, len(images))
+        seeds = [int(torch.randint(2**62, (1,), generator=g, device=g.device)) for g in self._generators(request.generator, len(images), 1)]
+        each = replace(request, follow_edges=False, output_type="panoptic", return_dict=True)
+
+        def draw(pieces: list[Piece]) -> list[Drawn]:
+            limit = self.mask_autoencoder.config["num_ids"] - 1
+            given = self._in_model_terms([p.partial.largest(limit) for p in pieces], None)
+            generators = [torch.Generator().manual_seed(seeds[p.of] + p.number) for p in pieces]
+            prompt = None if captions is None else [captions[p.of] for p in pieces]
+            asked = replace(each, generator=generators, prompt=prompt)
+            out = self._answer([p.image for p in pieces], asked, _Completion(given, method, resamplings=resamplings))
+            return [Drawn(pmap, None if out.confidence is None else out.confidence[i]) for i, pmap in enumerate(out.maps)]
+
+        tile_size = self._tile_size(request)
+        drawn = draw_in_tiles(images, partials, tile_size, request.tile_overlap, draw)
+        maps = [one.map for one in drawn]
+        if self._follows_edges(request):
+            sides = [tile_pixels(tile_size, pmap.shape) for pmap in maps]
+            maps = [edges.follow_edges(m, _as_photo(i), p.ids, side) for m, i, p, side in zip(maps, images, partials, sides, strict=True)]
+        confidence = [one.confidence for one in drawn if one.confidence is not None] or None
+        output = LDMSegOutput(maps=[m if request.output_type == "panoptic" else _as_ids(m, request.output_type) for m in maps])
+        output.confidence = confidence
+        return output if request.return_dict else _as_tuple(output)
+
+    def _in_model_terms(self, partials: list[PanopticMap], sure: list[NDArray[np.bool_]] | None) -> list[GivenMap]:
+        size, num_ids, policy = self.config["image_size"], self.mask_autoencoder.config["num_ids"], self.config["id_policy"]
+        return [in_model_terms(p, size, num_ids, policy, None if sure is None else sure[i]) for i, p in enumerate(partials)]
+
+    def _tile_size(self, request: _Request) -> float:
+        return self.config["tile_size"] if request.tile_size is None else request.tile_size
+
+    def _follows_edges(self, request: _Request) -> bool:
+        return self.config["follow_edges"] if request.follow_edges is None else request.follow_edges
+
     def _answer(self, images: list[Tensor], request: _Request, completion: _Completion | None) -> LDMSegOutput:
         self._check_choices(request, len(images))
         latents = self._sample(images, request, completion)  # (B K, C, h, w)
         output = self._output(latents, images, request, completion)
         self.maybe_free_model_hooks()
-        return output if request.return_dict else tuple(value for value in vars(output).values() if value is not None)  # type: ignore[return-value]  # as diffusers has it
+        return output if request.return_dict else _as_tuple(output)
 
     def _sample(self, images: list[Tensor], request: _Request, completion: _Completion | None) -> Tensor:
         asked = request.num_inference_steps
@@ -382,12 +443,12 @@ class LDMSegPipeline(DiffusionPipeline):
         if kind == "latent":
             return LDMSegOutput(maps=list(latents if copies == 1 else latents.unflatten(0, (-1, copies))))
         thresholds = request.thresholds or Thresholds(*self.config["thresholds"])
-        snap = self.config["follow_edges"] if request.follow_edges is None else request.follow_edges
+        snap = self._follows_edges(request)
         output = LDMSegOutput(maps=[]) if copies == 1 else LDMSegOutput(maps=[], confidence=[], samples=[])
         for index, image in enumerate(images):
             given = completion.given[index] if completion is not None else None
             own = latents[index * copies : (index + 1) * copies]
-            photo = (image * 255).round().byte().movedim(0, -1).numpy() if snap else None  # (H, W, 3)
+            photo = _as_photo(image) if snap else None
             samples = tuple(self._decode(one, (image.shape[-2], image.shape[-1]), thresholds, given, photo) for one in own)
             pmap = samples[0]
             if output.confidence is not None and output.samples is not None:
@@ -485,6 +546,24 @@ def _certain_pixels(certain: Any, partials: list[PanopticMap]) -> list[NDArray[n
         if np.shape(mask) != partial.shape or np.asarray(mask).dtype != bool:
             raise InputError(f"certain: expected (H, W) booleans of the map's size {partial.shape}, got {np.shape(mask)}")
     return [np.asarray(mask) for mask in masks]
+
+
+def _check_tiled(request: _Request, method: InpaintMethod) -> None:
+    if method == "refine":
+        raise InputError("tile_size: expected 0 with method refine, which takes the whole map at once")
+    if request.latents is not None:
+        raise InputError("latents: expected none with tile_size, since each window has noise of its own")
+    if request.output_type == "latent":
+        raise InputError("output_type: expected another than 'latent' with tile_size, since each window has latents of its own")
+
+
+def _as_photo(image: Tensor) -> NDArray[np.uint8]:
+    """(3, H, W) in 0..1 -> (H, W, 3)."""
+    return (image * 255).round().byte().movedim(0, -1).numpy()
+
+
+def _as_tuple(output: LDMSegOutput) -> LDMSegOutput:
+    return tuple(value for value in vars(output).values() if value is not None)  # type: ignore[return-value]  # as diffusers has it
 
 
 def _as_ids(pmap: PanopticMap, output_type: OutputType) -> Any:

@@ -27,6 +27,8 @@ def evaluate(
     steps: options.Steps = None,
     sampler: options.SamplerOption = None,
     ensemble_size: options.EnsembleSize = 1,
+    tile_size: options.TileSize = None,
+    tile_overlap: options.TileOverlap = 0.25,
     class_aware: Annotated[bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree.")] = False,
     drop_rate: Annotated[
         float | None,
@@ -106,6 +108,8 @@ def evaluate(
     elif drop_rate is not None or class_aware:
         which = "--class-aware" if drop_rate is None else "--drop-rate"
         raise InputError(f"{which}: expected without --inpaint, whose measure is class-agnostic and whose drop rates are --rates")
+    if inpaint and tile_size is not None:
+        raise InputError(f"--tile-size: expected without --inpaint, which uses the model's own, got {tile_size:g}")
     protocol = read_protocol(kinds, rates, block_sizes, shares, methods, baselines is not False) if inpaint else None
     from ldmseg.data.datasets import load_dataset
 
@@ -125,7 +129,7 @@ def evaluate(
             asked: dict[str, Any] = {"cases": protocol.cases, "methods": protocol.methods, "baselines": protocol.baselines}
             result = evaluate_inpainting(pipe, dataset, **asked, **shared)
         else:
-            shared["class_agnostic"] = not class_aware
+            shared |= {"class_agnostic": not class_aware, "tile_size": tile_size, "tile_overlap": tile_overlap}
             result = segment(pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, **shared)
     _tell(result, report, plot, json)
 

@@ -27,6 +27,19 @@ FollowEdges = Annotated[
     bool | None,
     typer.Option("--follow-edges/--no-follow-edges", help="Put borders where the photo has edges.", show_default="the model's"),
 ]
+TileSize = Annotated[
+    float | None,
+    typer.Option(
+        "--tile-size",
+        metavar="PIXELS|SHARE",
+        min=0,
+        help="Look at windows of so many pixels (up to 1: that share of the shorter side), for large photos of small things; 0: the whole.",
+        show_default="the model's",
+    ),
+]
+TileOverlap = Annotated[
+    float, typer.Option("--tile-overlap", min=0, max=0.9, help="Share of a window that it has in common with the next one, at least.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 NoOverlay = Annotated[bool, typer.Option("--no-overlay", help="Write no <stem>_overlay.png.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.", callback=configure_logging)]

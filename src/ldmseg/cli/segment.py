@@ -47,6 +47,8 @@ def segment(
     overlap_threshold: options.OverlapThreshold = None,
     follow_edges: options.FollowEdges = None,
     ensemble_size: options.EnsembleSize = 1,
+    tile_size: options.TileSize = None,
+    tile_overlap: options.TileOverlap = 0.25,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -78,6 +80,8 @@ def segment(
             generator=generators,
             follow_edges=follow_edges,
             ensemble_size=ensemble_size,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
         )
         return _predictions(out)
 
@@ -119,6 +123,8 @@ def inpaint(
     sampler: options.SamplerOption = None,
     follow_edges: options.FollowEdges = None,
     ensemble_size: options.EnsembleSize = 1,
+    tile_size: options.TileSize = None,
+    tile_overlap: options.TileOverlap = 0.25,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -159,6 +165,8 @@ def inpaint(
             generator=[photo_generator(seed, photo.path) for photo in batch],
             follow_edges=follow_edges,
             ensemble_size=ensemble_size,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
         )
         return _predictions(out, given)
 

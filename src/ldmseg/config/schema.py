@@ -102,6 +102,9 @@ class ValidationConfig(Config):
     limit: Positive | None = None  # only the first so many images of data.val
     steps: Positive = 20  # sampling steps (stage 2); also the exported pipeline's default, as is the sampler
     sampler: Literal["ddim", "ddpm"] = "ddim"
+    tile_size: Annotated[float, Field(ge=0)] = (
+        0  # windows of so many pixels, up to 1 a share of the shorter side; 0: the whole photo; exported too
+    )
     samples: Annotated[int, Field(ge=0)] = 8  # images drawn in the sample sheet
 
 

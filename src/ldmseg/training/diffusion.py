@@ -210,6 +210,7 @@ class DiffusionStage(Stage):
             sampler=config.validation.sampler,
             descriptor=self.descriptor,
             guidance_scale=config.descriptors.guidance_scale,
+            tile_size=config.validation.tile_size,
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
