@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from clip_folder import HIDDEN, LENGTH, PATCH, PIXELS, PROJECTED, make_clip_folder, make_text_folders, make_vision_folder
+from command import done, refused
+from PIL import Image
 from sd_folder import make_sd_folder, rename
 from tiny import build_tiny
 from transformers import CLIPTextModel, CLIPTokenizerFast, CLIPVisionModelWithProjection
@@ -545,3 +547,32 @@ def test_guidance_without_a_descriptor_is_refused_before_training(clip: Path) ->
     build_tiny().mask_autoencoder.save_pretrained(clip / "autoencoder")
     with pytest.raises(InputError, match=r"^guidance_scale: expected 1"):
         DiffusionStage(validate_config(run_config(clip, guidance_scale=3.0)))  # type: ignore[arg-type]
+
+
+def test_captions_on_the_command_line(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
+    model, plain = tmp_path / "model", tmp_path / "plain"
+    pipeline("clip-text", clip).save_pretrained(model)
+    build_tiny().save_pretrained(plain)
+    photo = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(photo)
+    captions, other = tmp_path / "captions.json", tmp_path / "other.json"
+    captions.write_text(json.dumps({"a.png": ["two dogs", "a sofa"]}), encoding="utf-8")
+    other.write_text(json.dumps({"b.png": "two dogs"}), encoding="utf-8")
+    whole = tmp_path / "whole.png"
+    Image.fromarray(np.zeros((32, 32), dtype=np.uint8)).save(whole)
+
+    for verb, more in (("segment", ()), ("inpaint", ("--partial", whole))):
+        args = (verb, photo, *more, "--model", model, "--device", "cpu", "-o", tmp_path / verb)
+        assert "prompt: expected a caption per image" in refused(capsys, *args)
+        assert "captions: expected one of 'a.png'" in refused(capsys, *args, "--captions", other)
+        assert "captions" in refused(capsys, *args, "--captions", tmp_path / "none.json")
+        assert not list((tmp_path / verb).glob("*.png"))
+        done(capsys, *args, "--captions", captions)
+        assert (tmp_path / verb / "a.png").is_file()
+    assert "prompt: expected none" in refused(capsys, "segment", photo, "--model", plain, "-o", tmp_path / "no", "--captions", captions)
+    captions.write_text(json.dumps({load_dataset("scenes:1:val").name(0): "shapes"}), encoding="utf-8")
+    scenes = ("evaluate", "--data", "scenes:1:val", "--model", model, "--device", "cpu", "--json")
+    assert "prompt: expected a caption per image" in refused(capsys, *scenes)
+    assert done(capsys, *scenes, "--captions", captions).json()["images"] == 1
+    assert done(capsys, "info", model, "--json").json()["model"]["descriptor"] == "clip-text"
+    assert "descriptor clip-text" in " ".join(done(capsys, "info", model).out.split())

@@ -19,7 +19,7 @@ from ldmseg.errors import InputError
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.autoencoder import AutoencoderStage
 from ldmseg.training.diffusion import DiffusionStage
-from ldmseg.training.loop import learning_rate, train
+from ldmseg.training.loop import MetricsLog, learning_rate, train
 from ldmseg.training.stage import sample_generators, shuffled_index
 
 AUTOENCODER = {
@@ -219,3 +219,13 @@ def test_a_samples_randomness_is_its_own() -> None:
     alone = torch.randn(3, generator=sample_generators(5, [8])[0])
     assert torch.equal(alone, torch.randn(3, generator=sample_generators(5, [7, 8])[1]))
     assert not torch.equal(alone, torch.randn(3, generator=sample_generators(6, [8])[0]))
+
+
+def test_the_log_outlives_a_damaged_line(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl", enabled=True)
+    for step in (1, 2, 3):
+        log.write({"step": step})
+    with log.path.open("a", encoding="utf-8") as file:
+        file.write('\0\0\0\n[4]\n{"step": 2')
+    log.keep_until(2)
+    assert [json.loads(line) for line in log.path.read_text(encoding="utf-8").splitlines()] == [{"step": 1}, {"step": 2}]

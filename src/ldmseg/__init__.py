@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 # Names load their module on first use, so that `ldmseg --help` and the numpy-only parts never import torch.
 _HOMES = {
+    "AveragePrecision": "ldmseg.metrics.average_precision",
     "ClipImageDescriptor": "ldmseg.models.descriptors",
     "ClipTextDescriptor": "ldmseg.models.descriptors",
     "ConvImageEncoder": "ldmseg.models.image_encoder",
@@ -34,6 +35,7 @@ _HOMES = {
 }
 __all__ = [
     "VOID",
+    "AveragePrecision",
     "ClipImageDescriptor",
     "ClipTextDescriptor",
     "ConvImageEncoder",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from ldmseg.data.datasets import load_dataset
     from ldmseg.diffusion.sampler import sample
     from ldmseg.diffusion.schedule import NoiseSchedule
+    from ldmseg.metrics.average_precision import AveragePrecision
     from ldmseg.metrics.panoptic_quality import PanopticQuality
     from ldmseg.models.denoiser import Denoiser, build_denoiser
     from ldmseg.models.descriptors import ClipImageDescriptor, ClipTextDescriptor, LearnedDescriptor

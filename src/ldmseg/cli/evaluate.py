@@ -29,6 +29,7 @@ def evaluate(
     ensemble_size: options.EnsembleSize = 1,
     tile_size: options.TileSize = None,
     tile_overlap: options.TileOverlap = 0.25,
+    captions: options.Captions = None,
     class_aware: Annotated[bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree.")] = False,
     drop_rate: Annotated[
         float | None,
@@ -114,6 +115,11 @@ def evaluate(
     from ldmseg.data.datasets import load_dataset
 
     dataset = load_dataset(data)
+    if captions is not None:
+        from ldmseg.data.captions import CaptionedDataset
+        from ldmseg.formats.captions import read_captions
+
+        dataset = CaptionedDataset(dataset, read_captions([captions]))
 
     from ldmseg.cli.models import load_pipeline
     from ldmseg.evaluate import evaluate as segment

@@ -71,16 +71,19 @@ def _describe(model: str) -> dict[str, Any]:
         "image_channels": pipe.image_encoder.latent_channels,
         "self_condition": pipe.unet.config["self_condition"],
         "partial": pipe.unet.config["partial"],
+        "descriptor": None if pipe.descriptor is None else pipe.descriptor.kind,
         "trained": {
             "id_policy": pipe.config["id_policy"],
             **{key: pipe.scheduler.config[key] for key in ("prediction_type", "beta_schedule") if key in pipe.scheduler.config},
         },
-        "defaults": {key: pipe.config[key] for key in ("num_inference_steps", "sampler", "rescale_std", "thresholds")},
+        "defaults": {key: pipe.config[key] for key in ("num_inference_steps", "sampler", "rescale_std", "thresholds", "tile_size")},
     }
 
 
 def _components(pipe: Any) -> dict[str, dict[str, Any]]:
     modules = {name: getattr(pipe, name) for name in ("mask_autoencoder", "image_encoder", "unet")}
+    if pipe.descriptor is not None:
+        modules["descriptor"] = pipe.descriptor
     return {
         name: {"class": type(module).__name__, "parameters": sum(p.numel() for p in module.parameters()), "dtype": str(module.dtype)}
         for name, module in modules.items()
@@ -106,7 +109,8 @@ def _print(facts: dict[str, Any]) -> None:
         "  latents", f"{channels} x {height} x {width} of {model['image_size']} x {model['image_size']} pixels (f = {model['downscale']})"
     )
     table.add_row("  ids", f"{model['num_ids']} as {model['code']}")
-    table.add_row("  inputs", f"self-conditioning {_yes(model['self_condition'])}, partial maps {_yes(model['partial'])}")
+    inputs = f"self-conditioning {_yes(model['self_condition'])}, partial maps {_yes(model['partial'])}"
+    table.add_row("  inputs", inputs + (f", descriptor {model['descriptor']}" if model["descriptor"] else ""))
     for group in ("trained", "defaults"):
         table.add_row(f"  {group}", ", ".join(f"{key} {value}" for key, value in model[group].items()))
     return print_table(table)

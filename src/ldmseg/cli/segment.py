@@ -49,6 +49,7 @@ def segment(
     ensemble_size: options.EnsembleSize = 1,
     tile_size: options.TileSize = None,
     tile_overlap: options.TileOverlap = 0.25,
+    captions: options.Captions = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -67,6 +68,7 @@ def segment(
 
     from ldmseg.cli.models import load_pipeline
 
+    texts = _captions(captions, photos)
     pipe = load_pipeline(model, device)
     thresholds = _thresholds(pipe, probability=probability_threshold, min_area=min_area, overlap=overlap_threshold)
 
@@ -82,6 +84,7 @@ def segment(
             ensemble_size=ensemble_size,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
+            prompt=None if texts is None else [texts[photo.path] for photo in batch],
         )
         return _predictions(out)
 
@@ -125,6 +128,7 @@ def inpaint(
     ensemble_size: options.EnsembleSize = 1,
     tile_size: options.TileSize = None,
     tile_overlap: options.TileOverlap = 0.25,
+    captions: options.Captions = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -150,6 +154,7 @@ def inpaint(
     from ldmseg.cli.models import load_pipeline
     from ldmseg.formats.label_png import read_label_png
 
+    texts = _captions(captions, photos)
     pipe = load_pipeline(model, device)
 
     def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
@@ -167,6 +172,7 @@ def inpaint(
             ensemble_size=ensemble_size,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
+            prompt=None if texts is None else [texts[photo.path] for photo in batch],
         )
         return _predictions(out, given)
 
@@ -197,6 +203,20 @@ def _thresholds(pipe: Any, **asked: float | None) -> Thresholds | None:
 
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     return replace(Thresholds(*pipe.config["thresholds"]), **given) if given else None
+
+
+def _captions(file: Path | None, photos: Sequence[Photo]) -> dict[Path, str] | None:
+    """Photo -> its caption, of several the first.
+
+    Raises:
+        InputError: the file is not one of captions, or lacks a photo's.
+    """
+    if file is None:
+        return None
+    from ldmseg.formats.captions import read_captions
+
+    captions = read_captions([file])
+    return {photo.path: captions.of(photo.path.name)[0] for photo in photos}
 
 
 def _check_partials(photos: Sequence[Photo], partial: Path, output: Path, option: str, pictures: Pictures) -> dict[Path, Path]:

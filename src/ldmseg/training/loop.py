@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ldmseg.config import OptimConfig, RunConfig
+from ldmseg.formats.atomic import write_text
 from ldmseg.training.average import Average
 from ldmseg.training.batches import steps
 from ldmseg.training.checkpoint import Division, resume, save_checkpoint, start_run
@@ -93,8 +94,9 @@ def train(stage: Stage, config: RunConfig, run: Path, on_step: Callable[[int, di
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(progress.step, optim)
         for batch in batches:
-            with accelerator.accumulate(model), autocast(accelerator):
-                terms = model(batch)
+            with accelerator.accumulate(model):
+                with autocast(accelerator):
+                    terms = model(batch)
                 accelerator.backward(terms["loss"])
                 if accelerator.sync_gradients:
                     terms["grad_norm"] = clip_gradients(accelerator, average.trained, optim.clip)
@@ -157,10 +159,17 @@ class MetricsLog:
     def keep_until(self, step: int) -> None:
         if self.enabled and self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-            self.path.write_text("".join(kept), encoding="utf-8")
+            write_text(self.path, "".join(line for line in lines if line.endswith("\n") and _step_of(line) <= step))
 
     def write(self, line: dict[str, Any]) -> None:
         if self.enabled:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """The step that a line is of; a damaged line (a crash of the machine leaves such) is of none."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
