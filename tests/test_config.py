@@ -11,7 +11,7 @@ from ldmseg.errors import InputError
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_is_valid(name: str) -> None:
     config = load_config(name)
-    kind = AutoencoderRunConfig if name.endswith("autoencoder") or "decoder" in name else DiffusionRunConfig
+    kind = AutoencoderRunConfig if "autoencoder" in name or "decoder" in name else DiffusionRunConfig
     assert isinstance(config, kind)
 
 

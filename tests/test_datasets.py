@@ -133,6 +133,11 @@ def test_several_annotators(tmp_path: Path) -> None:
 
 def test_the_older_names_are_still_there() -> None:
     assert load_dataset("scenes:2:val") == SceneDataset(2, 10_000_000)
+    assert load_dataset("scenes:5-7:val") == SceneDataset(2, 10_000_005)
+    assert load_dataset("scenes:0-3") == load_dataset("scenes:3:train")
+    for wrong in ("scenes:0", "scenes:7-7", "scenes:7-5:val", "scenes:-3", "scenes:9999999-10000001"):
+        with pytest.raises(InputError, match="data: expected"):
+            load_dataset(wrong)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 ROWS: tuple[tuple[str, ...], ...] = (
     ("panoptic", "config", "errors"),
     ("codes", "formats", "metrics", "visualize"),
-    ("models", "diffusion", "completion", "edges", "ensemble", "postprocess", "tiles", "devices", "inputs"),
+    ("models", "diffusion", "completion", "edges", "ensemble", "postprocess", "request", "tiles", "devices", "inputs"),
     ("pipeline", "data"),
     ("training", "evaluate"),
     ("cli", "__main__", "annotator", "integrations"),

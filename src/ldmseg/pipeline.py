@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -31,12 +31,19 @@ from ldmseg.models.loading import loading_errors, model_folder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.postprocess import Thresholds, to_panoptic
+from ldmseg.request import (
+    STEP_TENSORS,
+    Completion,
+    Generators,
+    InpaintMethod,
+    OutputType,
+    Request,
+    StepCallback,
+    certain_pixels,
+    check_partials,
+    checked_method,
+)
 from ldmseg.tiles import Drawn, Piece, draw_in_tiles, tile_pixels
-
-OutputType = Literal["panoptic", "np", "pt", "latent"]
-InpaintMethod = Literal["auto", "condition", "project", "resample", "refine"]
-StepCallback = Callable[["LDMSegPipeline", int, int, dict[str, Any]], dict[str, Any]]
-Generators = torch.Generator | Sequence[torch.Generator] | None
 
 RESAMPLE_JUMP = 2
 """Steps of a stretch that `resample` goes through several times."""
@@ -56,37 +63,6 @@ class LDMSegOutput(BaseOutput):
     maps: list[Any]
     confidence: list[NDArray[np.float32]] | None = None
     samples: list[tuple[PanopticMap, ...]] | None = None
-
-
-@dataclass(frozen=True)
-class _Request:
-    """How one call is to be answered; what every entry point shares."""
-
-    num_inference_steps: int | None
-    generator: Generators
-    latents: Tensor | None
-    sampler: SamplerName | None
-    thresholds: Thresholds | None
-    follow_edges: bool | None
-    ensemble_size: int
-    output_type: OutputType
-    return_dict: bool
-    callback_on_step_end: StepCallback | None
-    callback_on_step_end_tensor_inputs: Sequence[str]
-    prompt: str | Sequence[str] | None
-    guidance_scale: float | None
-    tile_size: float | None
-    tile_overlap: float
-
-
-@dataclass(frozen=True)
-class _Completion:
-    """What is given of each image, and what is done with it."""
-
-    given: list[GivenMap] = field(default_factory=list)
-    method: InpaintMethod = "auto"
-    strength: float = 1.0
-    resamplings: int = 1
 
 
 class LDMSegPipeline(DiffusionPipeline):
@@ -115,7 +91,7 @@ class LDMSegPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "image_encoder->descriptor->unet->mask_autoencoder"  # type: ignore[assignment]
     _optional_components = ["descriptor"]  # noqa: RUF012  # as diffusers declares it
-    _callback_tensor_inputs = ("latents", "estimate")
+    _callback_tensor_inputs = STEP_TENSORS
 
     def __init__(
         self,
@@ -219,27 +195,28 @@ class LDMSegPipeline(DiffusionPipeline):
         Raises:
             InputError: an argument is of the wrong kind, shape or range.
         """
-        request = _Request(
-            num_inference_steps,
-            generator,
-            latents,
-            sampler,
-            thresholds,
-            follow_edges,
-            ensemble_size,
-            output_type,
-            return_dict,
-            callback_on_step_end,
-            callback_on_step_end_tensor_inputs,
-            prompt,
-            guidance_scale,
-            tile_size,
-            tile_overlap,
+        request = Request.of(
+            self.config,
+            num_inference_steps=num_inference_steps,
+            generator=generator,
+            latents=latents,
+            sampler=sampler,
+            thresholds=thresholds,
+            follow_edges=follow_edges,
+            ensemble_size=ensemble_size,
+            output_type=output_type,
+            return_dict=return_dict,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            prompt=prompt,
+            guidance_scale=guidance_scale,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
         )
         images = load_images(image)
-        if self._tile_size(request):
+        if request.tile_size:
             nothing = [PanopticMap(np.full(i.shape[-2:], VOID, dtype=np.int32)) for i in images]
-            return self._answer_in_tiles(images, nothing, request, self._checked_method("auto", 1.0, None), 1)
+            return self._answer_in_tiles(images, nothing, request, checked_method("auto", self.unet.config["partial"]), 1)
         return self._answer(images, request, None)
 
     @torch.no_grad()
@@ -291,55 +268,53 @@ class LDMSegPipeline(DiffusionPipeline):
         """
         images = load_images(image)
         partials = [partial] if isinstance(partial, PanopticMap) else list(partial)
-        self._check_partials(partials, images)
-        method = self._checked_method(method, strength, certain)
-        request = _Request(
-            num_inference_steps,
-            generator,
-            latents,
-            sampler,
-            thresholds,
-            follow_edges,
-            ensemble_size,
-            output_type,
-            return_dict,
-            callback_on_step_end,
-            callback_on_step_end_tensor_inputs,
-            prompt,
-            guidance_scale,
-            tile_size,
-            tile_overlap,
+        check_partials(partials, images)
+        method = checked_method(method, self.unet.config["partial"], strength, certain)
+        request = Request.of(
+            self.config,
+            num_inference_steps=num_inference_steps,
+            generator=generator,
+            latents=latents,
+            sampler=sampler,
+            thresholds=thresholds,
+            follow_edges=follow_edges,
+            ensemble_size=ensemble_size,
+            output_type=output_type,
+            return_dict=return_dict,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            prompt=prompt,
+            guidance_scale=guidance_scale,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
         )
-        if self._tile_size(request) and (method != "refine" or tile_size):
+        if request.tile_size and (method != "refine" or tile_size):  # a rough map is refined as a whole unless tiles are asked for
             return self._answer_in_tiles(images, partials, request, method, resamplings)
-        sure = _certain_pixels(certain, partials) if method == "refine" else None
-        return self._answer(images, request, _Completion(self._in_model_terms(partials, sure), method, strength, resamplings))
+        sure = certain_pixels(certain, partials) if method == "refine" else None
+        return self._answer(images, request, Completion(self._in_model_terms(partials, sure), method, strength, resamplings))
 
     # ------------------------------------------------------------------------------------------------------------------- steps
     def _answer_in_tiles(
-        self, images: list[Tensor], partials: list[PanopticMap], request: _Request, method: InpaintMethod, resamplings: int
+        self, images: list[Tensor], partials: list[PanopticMap], request: Request, method: InpaintMethod, resamplings: int
     ) -> LDMSegOutput:
         """Window by window (`ldmseg.tiles`); borders follow the photo at the end, when there are no windows any more."""
-        self._check_choices(request, len(images))
-        _check_tiled(request, method)
+        request.check(len(images), self.descriptor)
+        request.check_tiles(method)
         captions = captions_for(self.descriptor, request.prompt, len(images))
-        seeds = [int(torch.randint(2**62, (1,), generator=g, device=g.device)) for g in self._generators(request.generator, len(images), 1)]
-        each = replace(request, follow_edges=False, output_type="panoptic", return_dict=True)
+        seeds = [int(torch.randint(2**62, (1,), generator=g, device=g.device)) for g in request.generators(len(images), 1)]
 
         def draw(pieces: list[Piece]) -> list[Drawn]:
             limit = self.mask_autoencoder.config["num_ids"] - 1
             given = self._in_model_terms([p.partial.largest(limit) for p in pieces], None)
             generators = [torch.Generator().manual_seed(seeds[p.of] + p.number) for p in pieces]
-            prompt = None if captions is None else [captions[p.of] for p in pieces]
-            asked = replace(each, generator=generators, prompt=prompt)
-            out = self._answer([p.image for p in pieces], asked, _Completion(given, method, resamplings=resamplings))
+            asked = request.of_tiles(generators, None if captions is None else [captions[p.of] for p in pieces])
+            out = self._answer([p.image for p in pieces], asked, Completion(given, method, resamplings=resamplings))
             return [Drawn(pmap, None if out.confidence is None else out.confidence[i]) for i, pmap in enumerate(out.maps)]
 
-        tile_size = self._tile_size(request)
-        drawn = draw_in_tiles(images, partials, tile_size, request.tile_overlap, draw)
+        drawn = draw_in_tiles(images, partials, request.tile_size, request.tile_overlap, draw)
         maps = [one.map for one in drawn]
-        if self._follows_edges(request):
-            sides = [tile_pixels(tile_size, pmap.shape) for pmap in maps]
+        if request.follow_edges:
+            sides = [tile_pixels(request.tile_size, pmap.shape) for pmap in maps]
             maps = [edges.follow_edges(m, _as_photo(i), p.ids, side) for m, i, p, side in zip(maps, images, partials, sides, strict=True)]
         confidence = [one.confidence for one in drawn if one.confidence is not None] or None
         output = LDMSegOutput(maps=[m if request.output_type == "panoptic" else _as_ids(m, request.output_type) for m in maps])
@@ -350,24 +325,17 @@ class LDMSegPipeline(DiffusionPipeline):
         size, num_ids, policy = self.config["image_size"], self.mask_autoencoder.config["num_ids"], self.config["id_policy"]
         return [in_model_terms(p, size, num_ids, policy, None if sure is None else sure[i]) for i, p in enumerate(partials)]
 
-    def _tile_size(self, request: _Request) -> float:
-        return self.config["tile_size"] if request.tile_size is None else request.tile_size
-
-    def _follows_edges(self, request: _Request) -> bool:
-        return self.config["follow_edges"] if request.follow_edges is None else request.follow_edges
-
-    def _answer(self, images: list[Tensor], request: _Request, completion: _Completion | None) -> LDMSegOutput:
-        self._check_choices(request, len(images))
+    def _answer(self, images: list[Tensor], request: Request, completion: Completion | None) -> LDMSegOutput:
+        request.check(len(images), self.descriptor)
         latents = self._sample(images, request, completion)  # (B K, C, h, w)
         output = self._output(latents, images, request, completion)
         self.maybe_free_model_hooks()
         return output if request.return_dict else _as_tuple(output)
 
-    def _sample(self, images: list[Tensor], request: _Request, completion: _Completion | None) -> Tensor:
-        asked = request.num_inference_steps
-        timesteps = self.scheduler.trailing_timesteps(self.config["num_inference_steps"] if asked is None else asked)
+    def _sample(self, images: list[Tensor], request: Request, completion: Completion | None) -> Tensor:
+        timesteps = self.scheduler.trailing_timesteps(request.num_inference_steps)
         copies = request.ensemble_size
-        generators = self._generators(request.generator, len(images), copies)
+        generators = request.generators(len(images), copies)
         device, dtype = self._execution_device, self.unet.dtype
 
         pixels = image_batch(images, self.config["image_size"]).to(device, dtype)  # (B, 3, S, S)
@@ -395,7 +363,7 @@ class LDMSegPipeline(DiffusionPipeline):
                 estimate = self._known([g.coded for g in completion.given], copies, device, dtype).latents
                 x = self.scheduler.noised(estimate, x, torch.full((len(x),), timesteps[0], device=device))
 
-        denoise = guided(self.unet, condition, empty, self._guidance_scale(request))
+        denoise = guided(self.unet, condition, empty, request.guidance_scale)
         with self.progress_bar(total=len(timesteps)) as progress:
 
             def after_step(index: int, timestep: int, x: Tensor, clean: Tensor) -> Tensor:
@@ -419,18 +387,15 @@ class LDMSegPipeline(DiffusionPipeline):
                 callback=after_step,
             )
 
-    def _guidance_scale(self, request: _Request) -> float:
-        return self.config["guidance_scale"] if request.guidance_scale is None else request.guidance_scale
-
-    def _tokens(self, pixels: Tensor, request: _Request) -> tuple[Tensor | None, Tensor | None]:
+    def _tokens(self, pixels: Tensor, request: Request) -> tuple[Tensor | None, Tensor | None]:
         """The descriptor's tokens and, where they guide, the empty ones, (B K, L, width)."""
         if self.descriptor is None:
             return None, None
         count, copies = len(pixels), request.ensemble_size
         tokens = self.descriptor(count, pixels, captions_for(self.descriptor, request.prompt, count)).repeat_interleave(copies, 0)
-        return tokens, self.descriptor.empty(len(tokens)) if self._guidance_scale(request) != 1 else None
+        return tokens, self.descriptor.empty(len(tokens)) if request.guidance_scale != 1 else None
 
-    def _shows_partial(self, completion: _Completion) -> bool:
+    def _shows_partial(self, completion: Completion) -> bool:
         """Whether the network sees what is certain: always with `condition`, and where it can when a rough map is refined."""
         return completion.method == "condition" or (completion.method == "refine" and bool(self.unet.config["partial"]))
 
@@ -438,18 +403,16 @@ class LDMSegPipeline(DiffusionPipeline):
         ids = torch.from_numpy(np.stack(coded)).repeat_interleave(copies, 0).to(device)  # (B K, S, S)
         return known_cells(self.mask_autoencoder, ids).to(dtype)
 
-    def _output(self, latents: Tensor, images: list[Tensor], request: _Request, completion: _Completion | None) -> LDMSegOutput:
+    def _output(self, latents: Tensor, images: list[Tensor], request: Request, completion: Completion | None) -> LDMSegOutput:
         copies, kind = request.ensemble_size, request.output_type
         if kind == "latent":
             return LDMSegOutput(maps=list(latents if copies == 1 else latents.unflatten(0, (-1, copies))))
-        thresholds = request.thresholds or Thresholds(*self.config["thresholds"])
-        snap = self._follows_edges(request)
         output = LDMSegOutput(maps=[]) if copies == 1 else LDMSegOutput(maps=[], confidence=[], samples=[])
         for index, image in enumerate(images):
             given = completion.given[index] if completion is not None else None
             own = latents[index * copies : (index + 1) * copies]
-            photo = _as_photo(image) if snap else None
-            samples = tuple(self._decode(one, (image.shape[-2], image.shape[-1]), thresholds, given, photo) for one in own)
+            photo = _as_photo(image) if request.follow_edges else None
+            samples = tuple(self._decode(one, (image.shape[-2], image.shape[-1]), request.thresholds, given, photo) for one in own)
             pmap = samples[0]
             if output.confidence is not None and output.samples is not None:
                 agreed = consensus(samples, fixed_ids={s.id for s in given.map.segments} if given is not None else ())
@@ -476,85 +439,12 @@ class LDMSegPipeline(DiffusionPipeline):
             pmap, certain = complete(pmap, given), np.where(given.certain, given.map.ids, VOID)
         return pmap if photo is None else edges.follow_edges(pmap, photo, certain)
 
-    # ------------------------------------------------------------------------------------------------------------------ checks
-    def _check_partials(self, partials: list[PanopticMap], images: list[Tensor]) -> None:
-        if len(partials) != len(images):
-            raise InputError(f"partial: expected one map per image ({len(images)}), got {len(partials)}")
-        for index, (partial, image) in enumerate(zip(partials, images, strict=True)):
-            if not isinstance(partial, PanopticMap):
-                raise InputError(f"partial: expected a PanopticMap, got {type(partial).__name__}")
-            if partial.shape != tuple(image.shape[-2:]):
-                raise InputError(f"partial: expected the size of image {index}, {tuple(image.shape[-2:])}, got {partial.shape} (H, W)")
-
-    def _checked_method(self, method: InpaintMethod, strength: float, certain: Any) -> InpaintMethod:
-        if method not in get_args(InpaintMethod):
-            raise InputError(f"method: expected one of {', '.join(get_args(InpaintMethod))}, got {method!r}")
-        if method == "condition" and not self.unet.config["partial"]:
-            raise InputError("method: expected project, because this model has no partial-map channels, got 'condition'")
-        if not 0 < strength <= 1:
-            raise InputError(f"strength: expected above 0 to 1, got {strength}")
-        if certain is not None and method != "refine":
-            raise InputError(f"certain: expected with method refine only (elsewhere all that is given is certain), got it with {method!r}")
-        if method == "auto":
-            return "condition" if self.unet.config["partial"] else "project"
-        return method
-
-    def _check_choices(self, request: _Request, count: int) -> None:
-        captions_for(self.descriptor, request.prompt, count)
-        check_guidance(self.descriptor, self._guidance_scale(request))
-        if request.output_type not in get_args(OutputType):
-            raise InputError(f"output_type: expected one of {', '.join(get_args(OutputType))}, got {request.output_type!r}")
-        if request.ensemble_size < 1:
-            raise InputError(f"ensemble_size: expected at least 1, got {request.ensemble_size}")
-        unknown = [name for name in request.callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise InputError(
-                f"callback_on_step_end_tensor_inputs: expected some of {', '.join(self._callback_tensor_inputs)}, got {', '.join(unknown)}"
-            )
-
-    def _generators(self, generator: Generators, count: int, copies: int) -> list[torch.Generator]:
-        """One per sample; a single one hands each image a seed of its own, and an image's one hands them to its copies."""
-        if isinstance(generator, Sequence) and len(generator) != count:
-            raise InputError(f"generator: expected one, or one per image ({count}), got {len(generator)}")
-        if generator is None:
-            return [torch.Generator().manual_seed(torch.Generator().seed()) for _ in range(count * copies)]
-        each = list(generator) if isinstance(generator, Sequence) else _spread(generator, count)
-        return [one for own in each for one in _spread(own, copies)]
-
     def _noise(self, latents: Tensor | None, shape: tuple[int, ...], generators: list[torch.Generator]) -> Tensor:
         if latents is None:
             return image_noise(torch.empty(shape), generators)
         if tuple(latents.shape) != shape:
             raise InputError(f"latents: expected shape {shape}, got {tuple(latents.shape)}")
         return latents
-
-
-def _spread(generator: torch.Generator, count: int) -> list[torch.Generator]:
-    if count == 1:
-        return [generator]
-    seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device).tolist()
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-def _certain_pixels(certain: Any, partials: list[PanopticMap]) -> list[NDArray[np.bool_]]:
-    if certain is None:
-        return [np.zeros(partial.shape, dtype=bool) for partial in partials]
-    masks = [certain] if isinstance(certain, np.ndarray) and certain.ndim == 2 else list(certain)
-    if len(masks) != len(partials):
-        raise InputError(f"certain: expected one mask per image ({len(partials)}), got {len(masks)}")
-    for mask, partial in zip(masks, partials, strict=True):
-        if np.shape(mask) != partial.shape or np.asarray(mask).dtype != bool:
-            raise InputError(f"certain: expected (H, W) booleans of the map's size {partial.shape}, got {np.shape(mask)}")
-    return [np.asarray(mask) for mask in masks]
-
-
-def _check_tiled(request: _Request, method: InpaintMethod) -> None:
-    if method == "refine":
-        raise InputError("tile_size: expected 0 with method refine, which takes the whole map at once")
-    if request.latents is not None:
-        raise InputError("latents: expected none with tile_size, since each window has noise of its own")
-    if request.output_type == "latent":
-        raise InputError("output_type: expected another than 'latent' with tile_size, since each window has latents of its own")
 
 
 def _as_photo(image: Tensor) -> NDArray[np.uint8]:

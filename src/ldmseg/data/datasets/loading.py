@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +51,8 @@ def load_dataset(spec: str, *, size: int = 128, segments: tuple[int, int] = (4, 
     """Open a data set by name.
 
     Args:
-        spec: `scenes:COUNT[:train|val]`, or a format, a folder and perhaps a split: `coco-panoptic:DIR:val2017`, `cityscapes:DIR:val`,
-            `ade20k:DIR:train`, `labels:DIR`, `bsds500:DIR:val`.
+        spec: `scenes:COUNT[:train|val]` (or FIRST-END in place of COUNT), or a format, a folder and perhaps a split:
+            `coco-panoptic:DIR:val2017`, `cityscapes:DIR:val`, `ade20k:DIR:train`, `labels:DIR`, `bsds500:DIR:val`.
         size: pixels of generated scenes; real photos keep their own size.
         segments: fewest and most segments of a generated scene.
 
@@ -99,9 +100,10 @@ def _locate_annotators(spec: DataSpec) -> CocoFiles:
 
 
 def _scenes(parsed: DataSpec, spec: str, size: int, segments: tuple[int, int]) -> SceneDataset:
-    count, split = str(parsed.root), parsed.split
-    if not count.isdigit() or int(count) == 0 or split not in (None, "train", "val"):
-        raise InputError(f"data: expected scenes:COUNT[:train|val] with COUNT at least 1, got {spec!r}")
-    if split != "val" and int(count) > VALIDATION_SEED:
-        raise InputError(f"data: expected at most {VALIDATION_SEED} training scenes (later seeds are for validation), got {count}")
-    return SceneDataset(int(count), VALIDATION_SEED if split == "val" else 0, size, segments)
+    wanted, split = re.fullmatch(r"(?:(\d+)-)?(\d+)", str(parsed.root)), parsed.split
+    first, end = (int(wanted[1] or 0), int(wanted[2])) if wanted else (0, 0)
+    if first >= end or split not in (None, "train", "val"):
+        raise InputError(f"data: expected scenes:COUNT[:train|val] with COUNT at least 1, or FIRST-END in its place, got {spec!r}")
+    if split != "val" and end > VALIDATION_SEED:
+        raise InputError(f"data: expected at most {VALIDATION_SEED} training scenes (later seeds are for validation), got {end}")
+    return SceneDataset(end - first, first + (VALIDATION_SEED if split == "val" else 0), size, segments)

@@ -15,7 +15,10 @@ from ldmseg.panoptic import PanopticMap
 
 @dataclass(frozen=True)
 class SceneDataset:
-    """`scenes:COUNT[:SPLIT]`: generated scenes, split `train` (seeds from 0) or `val` (seeds from 10,000,000)."""
+    """`scenes:COUNT[:SPLIT]`: generated scenes, split `train` (seeds from 0) or `val` (seeds from 10,000,000).
+
+    `scenes:FIRST-END[:SPLIT]` are those from the split's seed FIRST up to END.
+    """
 
     count: int
     first_seed: int
