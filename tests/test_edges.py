@@ -42,15 +42,19 @@ def test_near_a_given_label_the_label_decides() -> None:
 
 def test_a_new_segment_between_dense_labels_is_gone_and_a_hidden_one_stays() -> None:
     drawn = halves(30)
-    drawn[20:26, 8:14] = 3
+    drawn[20:30, 8:18] = 3
     dense = NOTHING.copy()
     dense[::3, ::3] = halves(30)[::3, ::3]
-    dense[20:26, 8:14] = VOID
+    dense[20:30, 8:18] = VOID
     shown = np.where(dense != VOID, dense, drawn)
     assert 3 not in follow_edges(PanopticMap(shown), photo(), dense).ids
     sparse = NOTHING.copy()
     sparse[:, 50] = 9
     assert 3 in follow_edges(PanopticMap(np.where(sparse != VOID, sparse, drawn)), photo(), sparse).ids
+    speck = halves(30)
+    speck[20:27, 8:15] = 3
+    assert 3 not in follow_edges(PanopticMap(np.where(sparse != VOID, sparse, speck)), photo(), sparse).ids
+    assert 3 in follow_edges(PanopticMap(speck), photo(), NOTHING).ids  # where nothing is given, nobody would have marked it
 
 
 def test_scattered_dense_labels_are_divided_by_a_walker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,12 @@ CORE_BESIDE_LABELS = 1 / 25
 """The same where a part of the map is given: what is given lessens the need of drawn cores."""
 NEAR = 1 / 32
 """Within this distance of a given pixel, what is given decides and not what was drawn."""
-HIDDEN = 1 / 4
+HIDDEN = 1 / 3
 """A new segment all of whose pixels are nearer to given ones than this would have been given a label."""
-DENSE = 3 / 128
-"""Where unknown pixels are no farther than this from a given one on average, a random walker divides them better than a flood."""
+SMALL = 1 / 64
+"""A new segment beside given ones that covers less than this share of the square of the shorter side is a speck."""
+DENSE = 1 / 50
+"""Where pixels, given ones included, are no farther than this from a given one on average, a random walker divides better than a flood."""
 WALKER_PIXELS = 2**17
 """Above this many, the walker's linear system takes too long."""
 WORKING_SIZE = 768
@@ -66,7 +68,7 @@ def _divided(ids: NDArray[np.integer], photo: NDArray[np.uint8], given: NDArray[
     sure = seeds != VOID
     if sure.all() or not sure.any():
         return seeds if sure.all() else ids
-    dense = away[~known].mean() <= DENSE * unit and ids.size <= WALKER_PIXELS and photo.std() > 0
+    dense = away.mean() <= DENSE * unit and ids.size <= WALKER_PIXELS and photo.std() > 0
     return _walked(photo, seeds) if dense else watershed(_gradient(photo), seeds)
 
 
@@ -78,7 +80,8 @@ def _seeds(ids: NDArray[np.integer], given: NDArray[np.integer], away: NDArray[n
     if labelled:
         for new in np.setdiff1d(ids[alive], given):
             inside = ids == new
-            alive &= ~inside | (away[inside].max() >= HIDDEN * unit)
+            if away[inside].max() < HIDDEN * unit or inside.sum() < SMALL * unit**2:
+                alive &= ~inside
     free = alive & (away > NEAR * unit)
     seeds = np.where(free & (depth >= (CORE_BESIDE_LABELS if labelled else CORE) * unit), ids, given)
     for thin in np.setdiff1d(ids[free], seeds):
