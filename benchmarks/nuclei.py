@@ -101,12 +101,12 @@ def tune(data: PanopticDataset, images: int) -> tuple[Watershed, dict[str, Any]]
     return best, {**asdict(best), "tried": len(tried), "tuning_images": len(indices), "tuning_pq": round(100 * score, 2)}
 
 
-def of_model(pipe: LDMSegPipeline, steps: int | None) -> Method:
+def of_model(pipe: LDMSegPipeline, steps: int | None, ensemble_size: int = 1) -> Method:
     import torch
 
     def segment(photos: Sequence[Photo], indices: Sequence[int]) -> list[PanopticMap]:
         generators = [torch.Generator().manual_seed(i) for i in indices]
-        return pipe(list(photos), generator=generators, num_inference_steps=steps).maps
+        return pipe(list(photos), generator=generators, num_inference_steps=steps, ensemble_size=ensemble_size).maps
 
     return segment
 
@@ -193,6 +193,7 @@ def main() -> None:
     parser.add_argument("--model", help="pipeline folder of a fine-tuned model; left out, only the two others are measured")
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/dsb2018")
     parser.add_argument("--steps", type=int, help="sampling steps (the models' own by default)")
+    parser.add_argument("--ensemble-size", type=int, default=4, help="samples of the fine-tuned model that vote, in a row of their own")
     parser.add_argument("--tuning-images", type=int, default=20, help="training images on which the watershed's settings are chosen")
     parser.add_argument("--ceiling-images", type=int, default=6, help="validation images on which the mask autoencoders are measured")
     parser.add_argument("--picture", type=Path, default=Path("docs/images/nuclei.png"))
@@ -208,6 +209,8 @@ def main() -> None:
             pipes[name] = LDMSegPipeline.from_pretrained(source)
             pipes[name].set_progress_bar_config(disable=True)
             methods[name] = of_model(pipes[name], arguments.steps)
+    if "fine-tuned" in pipes and arguments.ensemble_size > 1:
+        methods[f"fine-tuned, {arguments.ensemble_size} votes"] = of_model(pipes["fine-tuned"], arguments.steps, arguments.ensemble_size)
     figures, maps = {}, {}
     for name, method in methods.items():
         figures[name], maps[name] = measure(method, val)

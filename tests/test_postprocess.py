@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.measure import label
 
-from ldmseg import Thresholds, postprocess
+from ldmseg import VOID, PanopticMap, Segment, Thresholds, postprocess
 from ldmseg.errors import InputError
-from ldmseg.postprocess import GAP_FREE, to_panoptic
+from ldmseg.postprocess import GAP_FREE, split_pieces, to_panoptic
 
 NOTHING = Thresholds(probability=0.0, min_area=0, overlap=0.0)
 
@@ -75,3 +80,38 @@ def test_thresholds_are_checked() -> None:
         Thresholds(overlap=2)
     with pytest.raises(InputError, match="min_area: expected 0 pixels or more"):
         Thresholds(min_area=-1)
+
+
+def test_pieces_become_segments() -> None:
+    ids = np.full((20, 30), 5)
+    ids[2:6, 2:6] = ids[10:16, 2:8] = ids[2:4, 20:22] = 9  # 16, 36 and 4 pixels of one segment, apart
+    pmap = PanopticMap(ids, (Segment(5), Segment(9, category_id=3, isthing=True, score=0.5)))
+    split = split_pieces(pmap, 10)
+    assert set(split.ids[10:16, 2:8].flat) == {9}  # the largest keeps the id
+    (other,) = set(split.ids[2:6, 2:6].flat)
+    assert other not in (5, 9)
+    assert split[other] == replace(pmap[9], id=other)
+    assert set(split.ids[2:4, 20:22].flat) == {5}  # too small: what is around it
+    assert len(split) == 3
+    known = np.zeros_like(ids)
+    known[2, 20] = known[2, 2] = 9
+    kept = split_pieces(pmap, 10, known)
+    assert (kept.ids == ids).all()
+
+
+@given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 30), st.floats(0, 1), st.integers(0, 2**31))
+@settings(max_examples=100, deadline=None)
+def test_pieces_keep_what_is_given_and_invent_no_pixel(height: int, width: int, min_piece: int, share: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, 4, (height, width)) * 1000
+    known = np.where(rng.random(ids.shape) < share, ids, VOID)
+    pmap = PanopticMap(ids)
+    split = split_pieces(pmap, min_piece, known)
+    assert (split.ids[known != VOID] == ids[known != VOID]).all()
+    assert ((split.ids == VOID) == (ids == VOID)).all()
+    sizes = np.bincount(label(ids, background=VOID, connectivity=1).ravel())[1:]
+    for s in split.segments if (sizes >= min_piece).any() else ():
+        assert (split.ids == s.id).sum() >= min_piece or (known == s.id).any()
+    for s in split.segments:
+        if s.id not in ids and min_piece == 0:
+            assert label(split.ids == s.id, connectivity=1).max() == 1

@@ -13,6 +13,7 @@ from ldmseg.errors import InputError
 from ldmseg.metrics.panoptic_quality import PanopticQuality
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
+from ldmseg.postprocess import split_pieces
 from ldmseg.tiles import Drawn, Piece, Tile, draw_in_tiles, tile_pixels, waves
 
 
@@ -148,6 +149,19 @@ def test_the_models_own_tile_size_is_saved(pipe: LDMSegPipeline, tmp_path) -> No
     assert whole[0] != drawn[0]
     refined = loaded.inpaint(one, whole[0], method="refine")  # looks at the whole map unless told otherwise
     assert refined.maps[0].shape == (40, 40)
+
+
+def test_pieces_are_split_once_all_is_drawn(pipe: LDMSegPipeline) -> None:
+    asked = {"tile_size": 24, "num_inference_steps": 1}
+    drawn, split = (
+        pipe(photo(60, 60), generator=torch.Generator().manual_seed(5), **asked, **more).maps[0] for more in ({}, {"min_piece": 9})
+    )
+    assert split == split_pieces(drawn, 9)
+    assert split != drawn
+    whole, apart = (pipe(photo(60, 60), generator=torch.Generator().manual_seed(5), min_piece=least).maps[0] for least in (None, 9))
+    assert apart == split_pieces(whole, 9)
+    with pytest.raises(InputError, match="min_piece: expected 0 pixels or more, got -1"):
+        pipe(photo(60, 60), min_piece=-1)
 
 
 def test_an_ensemble_is_as_sure_as_its_windows(pipe: LDMSegPipeline) -> None:

@@ -30,7 +30,7 @@ from ldmseg.models.known_cells import KnownCells, known_cells
 from ldmseg.models.loading import loading_errors, model_folder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.panoptic import VOID, PanopticMap
-from ldmseg.postprocess import Thresholds, to_panoptic
+from ldmseg.postprocess import Thresholds, split_pieces, to_panoptic
 from ldmseg.request import (
     STEP_TENSORS,
     Completion,
@@ -81,6 +81,7 @@ class LDMSegPipeline(DiffusionPipeline):
         descriptor: makes the tokens of a denoiser with cross-attention; none for one without.
         guidance_scale: default strength of the guidance by the descriptor; 1 is off.
         tile_size: default of the calls' argument; 0 looks at the whole photo at once.
+        min_piece: default of the calls' argument; None leaves segments in several pieces.
     """
 
     mask_autoencoder: MaskAutoencoder
@@ -108,7 +109,8 @@ class LDMSegPipeline(DiffusionPipeline):
         follow_edges: bool = True,
         descriptor: Descriptor | None = None,
         guidance_scale: float = 1.0,
-        tile_size: float = 0,
+        tile_size: float = 0.0,
+        min_piece: int | None = None,
     ) -> None:
         super().__init__()
         if mask_autoencoder.downscale != image_encoder.downscale:
@@ -129,6 +131,7 @@ class LDMSegPipeline(DiffusionPipeline):
             follow_edges=follow_edges,
             guidance_scale=guidance_scale,
             tile_size=tile_size,
+            min_piece=min_piece,
         )
 
     @classmethod
@@ -169,6 +172,7 @@ class LDMSegPipeline(DiffusionPipeline):
         guidance_scale: float | None = None,
         tile_size: float | None = None,
         tile_overlap: float = 0.25,
+        min_piece: int | None = None,
     ) -> LDMSegOutput:
         """Segment photos (algorithm 2).
 
@@ -191,6 +195,7 @@ class LDMSegPipeline(DiffusionPipeline):
             tile_size: look at windows of so many pixels (up to 1: of that share of the photo's shorter side), each completed from what
                 its neighbours have drawn (`ldmseg.tiles`): for large photos of small things. 0 looks at the whole photo at once.
             tile_overlap: the share of a window that it has in common with the next one, at least.
+            min_piece: connected pieces of a segment become segments of their own, and those of fewer pixels go to what is nearest.
 
         Raises:
             InputError: an argument is of the wrong kind, shape or range.
@@ -212,6 +217,7 @@ class LDMSegPipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
+            min_piece=min_piece,
         )
         images = load_images(image)
         if request.tile_size:
@@ -244,6 +250,7 @@ class LDMSegPipeline(DiffusionPipeline):
         guidance_scale: float | None = None,
         tile_size: float | None = None,
         tile_overlap: float = 0.25,
+        min_piece: int | None = None,
     ) -> LDMSegOutput:
         """Complete partial maps (section 3.3): void pixels are filled in, given ones come back exactly, given ids survive.
 
@@ -287,6 +294,7 @@ class LDMSegPipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
+            min_piece=min_piece,
         )
         if request.tile_size and (method != "refine" or tile_size):  # a rough map is refined as a whole unless tiles are asked for
             return self._answer_in_tiles(images, partials, request, method, resamplings)
@@ -316,6 +324,8 @@ class LDMSegPipeline(DiffusionPipeline):
         if request.follow_edges:
             sides = [tile_pixels(request.tile_size, pmap.shape) for pmap in maps]
             maps = [edges.follow_edges(m, _as_photo(i), p.ids, side) for m, i, p, side in zip(maps, images, partials, sides, strict=True)]
+        if request.min_piece is not None:
+            maps = [split_pieces(pmap, request.min_piece, partial.ids) for pmap, partial in zip(maps, partials, strict=True)]
         confidence = [one.confidence for one in drawn if one.confidence is not None] or None
         output = LDMSegOutput(maps=[m if request.output_type == "panoptic" else _as_ids(m, request.output_type) for m in maps])
         output.confidence = confidence
@@ -412,7 +422,7 @@ class LDMSegPipeline(DiffusionPipeline):
             given = completion.given[index] if completion is not None else None
             own = latents[index * copies : (index + 1) * copies]
             photo = _as_photo(image) if request.follow_edges else None
-            samples = tuple(self._decode(one, (image.shape[-2], image.shape[-1]), request.thresholds, given, photo) for one in own)
+            samples = tuple(self._decode(one, (image.shape[-2], image.shape[-1]), request, given, photo) for one in own)
             pmap = samples[0]
             if output.confidence is not None and output.samples is not None:
                 agreed = consensus(samples, fixed_ids={s.id for s in given.map.segments} if given is not None else ())
@@ -426,18 +436,20 @@ class LDMSegPipeline(DiffusionPipeline):
         self,
         latents: Tensor,
         shape: tuple[int, int],
-        thresholds: Thresholds,
+        request: Request,
         given: GivenMap | None,
         photo: NDArray[np.uint8] | None,
     ) -> PanopticMap:
         """(C, h, w) -> the map at the photo's size; one at a time, because N logits a pixel are the pipeline's largest tensor."""
         size = self.config["image_size"]
         logits = self.mask_autoencoder.decode(latents[None])[0, :, :size, :size]  # (N, S, S)
-        pmap = to_panoptic(logits, thresholds, size=shape)
+        pmap = to_panoptic(logits, request.thresholds, size=shape)
         certain = np.zeros(shape, dtype=np.int32)
         if given is not None:
             pmap, certain = complete(pmap, given), np.where(given.certain, given.map.ids, VOID)
-        return pmap if photo is None else edges.follow_edges(pmap, photo, certain)
+        if photo is not None:
+            pmap = edges.follow_edges(pmap, photo, certain)
+        return pmap if request.min_piece is None else split_pieces(pmap, request.min_piece, certain)
 
     def _noise(self, latents: Tensor | None, shape: tuple[int, ...], generators: list[torch.Generator]) -> Tensor:
         if latents is None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import label
 from torch import Tensor
 
 from ldmseg.errors import InputError
@@ -86,6 +89,38 @@ def to_panoptic(logits: Tensor, thresholds: Thresholds = GAP_FREE, size: tuple[i
     scores = (total / areas.clamp(min=1)).tolist()
     present = [int(i) for i in areas.nonzero().flatten() if i != VOID]
     return PanopticMap(ids.cpu().numpy().astype(np.int32), tuple(Segment(i, score=round(scores[i], 4)) for i in present))
+
+
+def split_pieces(pmap: PanopticMap, min_piece: int, given: NDArray[np.integer] | None = None) -> PanopticMap:
+    """Make connected pieces of a segment segments of their own: for things that lie apart by nature.
+
+    The largest piece keeps the segment's id, and so does each that holds a given pixel; the others get unused ids and its attributes.
+
+    Args:
+        min_piece: pieces of fewer pixels, unless they hold a given one, go to whatever is nearest.
+        given: (H, W) ids that were given, VOID elsewhere.
+    """
+    pieces = label(pmap.ids, background=VOID, connectivity=1)  # (H, W) 1.., VOID where void
+    areas = np.bincount(pieces.ravel())
+    owner = np.zeros(len(areas), dtype=np.int64)
+    owner[pieces] = pmap.ids
+    fixed = np.zeros(len(areas), dtype=bool)
+    if given is not None:
+        fixed[np.unique(pieces[given != VOID])] = True
+    ids, attributes = np.array(owner), {s.id: s for s in pmap.segments}
+    unused = max(attributes, default=0) + 1
+    for s in pmap.segments:
+        own = np.flatnonzero(owner == s.id)
+        largest = own[areas[own].argmax()]
+        for piece in own[~fixed[own] & (own != largest)]:
+            ids[piece], attributes[unused] = unused, replace(s, id=unused)
+            unused += 1
+    small = ((areas < min_piece) & ~fixed & (owner != VOID))[pieces]
+    whole = ids[pieces]
+    if small.any() and (~small & (whole != VOID)).any():
+        nearest = ndimage.distance_transform_edt(small | (whole == VOID), return_distances=False, return_indices=True)
+        whole = np.where(small, whole[tuple(nearest)], whole)
+    return PanopticMap(whole, tuple(attributes[i] for i in np.unique(whole[whole != VOID]).tolist()))
 
 
 def _covered(logits: Tensor, overlap: float) -> Tensor:

@@ -47,11 +47,12 @@ class Request:
     guidance_scale: float
     tile_size: float
     tile_overlap: float
+    min_piece: int | None
 
     @classmethod
     def of(cls, config: Mapping[str, Any], **asked: Any) -> Self:
         """What was asked for; of a None, what the pipeline's `config` says."""
-        for name in ("num_inference_steps", "follow_edges", "guidance_scale", "tile_size"):
+        for name in ("num_inference_steps", "follow_edges", "guidance_scale", "tile_size", "min_piece"):
             if asked[name] is None:
                 asked[name] = config[name]
         if asked["thresholds"] is None:
@@ -59,8 +60,9 @@ class Request:
         return cls(**asked)
 
     def of_tiles(self, generators: list[torch.Generator], captions: list[str] | None) -> Self:
-        """The same of windows, of which only the maps count; borders follow the photo once all of it is drawn."""
-        return replace(self, generator=generators, prompt=captions, follow_edges=False, output_type="panoptic", return_dict=True)
+        """The same of windows, of which only the maps count; borders and pieces are looked at once all of the photo is drawn."""
+        asked = replace(self, generator=generators, prompt=captions, follow_edges=False, min_piece=None)
+        return replace(asked, output_type="panoptic", return_dict=True)
 
     def check(self, count: int, descriptor: Descriptor | None) -> None:
         """
@@ -71,6 +73,8 @@ class Request:
         check_guidance(descriptor, self.guidance_scale)
         if self.output_type not in get_args(OutputType):
             raise InputError(f"output_type: expected one of {', '.join(get_args(OutputType))}, got {self.output_type!r}")
+        if self.min_piece is not None and self.min_piece < 0:
+            raise InputError(f"min_piece: expected 0 pixels or more, got {self.min_piece}")
         if self.ensemble_size < 1:
             raise InputError(f"ensemble_size: expected at least 1, got {self.ensemble_size}")
         unknown = [name for name in self.callback_on_step_end_tensor_inputs if name not in STEP_TENSORS]

@@ -40,6 +40,16 @@ TileSize = Annotated[
 TileOverlap = Annotated[
     float, typer.Option("--tile-overlap", min=0, max=0.9, help="Share of a window that it has in common with the next one, at least.")
 ]
+MinPiece = Annotated[
+    int | None,
+    typer.Option(
+        "--min-piece",
+        metavar="PIXELS",
+        min=0,
+        help="Connected pieces of a segment become segments of their own; those of fewer pixels go to what is nearest.",
+        show_default="the model's",
+    ),
+]
 Captions = Annotated[
     Path | None,
     typer.Option(

@@ -49,6 +49,7 @@ def segment(
     ensemble_size: options.EnsembleSize = 1,
     tile_size: options.TileSize = None,
     tile_overlap: options.TileOverlap = 0.25,
+    min_piece: options.MinPiece = None,
     captions: options.Captions = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
@@ -84,6 +85,7 @@ def segment(
             ensemble_size=ensemble_size,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
+            min_piece=min_piece,
             prompt=None if texts is None else [texts[photo.path] for photo in batch],
         )
         return _predictions(out)
@@ -128,6 +130,7 @@ def inpaint(
     ensemble_size: options.EnsembleSize = 1,
     tile_size: options.TileSize = None,
     tile_overlap: options.TileOverlap = 0.25,
+    min_piece: options.MinPiece = None,
     captions: options.Captions = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
@@ -172,6 +175,7 @@ def inpaint(
             ensemble_size=ensemble_size,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
+            min_piece=min_piece,
             prompt=None if texts is None else [texts[photo.path] for photo in batch],
         )
         return _predictions(out, given)

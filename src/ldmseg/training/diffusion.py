@@ -211,6 +211,7 @@ class DiffusionStage(Stage):
             descriptor=self.descriptor,
             guidance_scale=config.descriptors.guidance_scale,
             tile_size=config.validation.tile_size,
+            min_piece=config.validation.min_piece,
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
