@@ -56,7 +56,7 @@ def draw_curve(metrics: Path, picture: Path) -> None:
     left.yaxis.label.set_color("tab:blue")
     right = left.twinx()
     right.plot([x["step"] for x in validated], [100 * x["val_pq"] for x in validated], color="tab:red", marker="o")
-    right.set(ylabel="PQ on validation scenes", ylim=(0, None))
+    right.set(ylabel="PQ on validation scenes", ylim=(0, 110 * max(x["val_pq"] for x in validated)))
     right.yaxis.label.set_color("tab:red")
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=150)
