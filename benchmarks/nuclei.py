@@ -20,6 +20,9 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +104,28 @@ def tune(data: PanopticDataset, images: int) -> tuple[Watershed, dict[str, Any]]
     return best, {**asdict(best), "tried": len(tried), "tuning_images": len(indices), "tuning_pq": round(100 * score, 2)}
 
 
-def of_model(pipe: LDMSegPipeline, steps: int | None, ensemble_size: int = 1) -> Method:
-    import torch
+def of_model(source: str, steps: int | None, ensemble_size: int, pool: Pool) -> Method:
+    """Each photo by itself, several at once where there are several processes."""
 
     def segment(photos: Sequence[Photo], indices: Sequence[int]) -> list[PanopticMap]:
-        generators = [torch.Generator().manual_seed(i) for i in indices]
-        return pipe(list(photos), generator=generators, num_inference_steps=steps, ensemble_size=ensemble_size).maps
+        tasks = [(source, photo, index, steps, ensemble_size) for photo, index in zip(photos, indices, strict=True)]
+        return pool.starmap(_segment, tasks, chunksize=1)
 
     return segment
+
+
+def _segment(source: str, photo: Photo, index: int, steps: int | None, ensemble_size: int) -> PanopticMap:
+    import torch
+
+    generator = torch.Generator().manual_seed(index)
+    return _loaded(source)(photo, generator=generator, num_inference_steps=steps, ensemble_size=ensemble_size).maps[0]
+
+
+@lru_cache
+def _loaded(source: str) -> LDMSegPipeline:
+    pipe = LDMSegPipeline.from_pretrained(source)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def measure(method: Method, data: PanopticDataset) -> tuple[dict[str, Any], list[PanopticMap]]:
@@ -193,7 +210,8 @@ def main() -> None:
     parser.add_argument("--model", help="pipeline folder of a fine-tuned model; left out, only the two others are measured")
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/dsb2018")
     parser.add_argument("--steps", type=int, help="sampling steps (the models' own by default)")
-    parser.add_argument("--ensemble-size", type=int, default=4, help="samples of the fine-tuned model that vote, in a row of their own")
+    parser.add_argument("--votes", type=int, nargs="*", default=[4, 8], help="samples of the fine-tuned model that vote, a row for each")
+    parser.add_argument("--processes", type=int, default=1, help="photos that are segmented at once; the seconds are those of the clock")
     parser.add_argument("--tuning-images", type=int, default=20, help="training images on which the watershed's settings are chosen")
     parser.add_argument("--ceiling-images", type=int, default=6, help="validation images on which the mask autoencoders are measured")
     parser.add_argument("--picture", type=Path, default=Path("docs/images/nuclei.png"))
@@ -202,25 +220,26 @@ def main() -> None:
     val = load_dataset(f"{spec}:val")
     settings, chosen = tune(load_dataset(f"{spec}:train"), arguments.tuning_images)
     print("watershed", chosen, flush=True)
-    pipes: dict[str, LDMSegPipeline] = {}
-    methods: dict[str, Method] = {"watershed": lambda photos, _: [settings.segment(p) for p in photos]}
-    for name, source in (("bundled", "default"), ("fine-tuned", arguments.model)):
-        if source is not None:
-            pipes[name] = LDMSegPipeline.from_pretrained(source)
-            pipes[name].set_progress_bar_config(disable=True)
-            methods[name] = of_model(pipes[name], arguments.steps)
-    if "fine-tuned" in pipes and arguments.ensemble_size > 1:
-        methods[f"fine-tuned, {arguments.ensemble_size} votes"] = of_model(pipes["fine-tuned"], arguments.steps, arguments.ensemble_size)
+    models = {"bundled": "default"} | ({"fine-tuned": arguments.model} if arguments.model else {})
     figures, maps = {}, {}
-    for name, method in methods.items():
-        figures[name], maps[name] = measure(method, val)
-        print(name, figures[name], flush=True)
+    with get_context("spawn").Pool(arguments.processes) as pool:
+        methods: dict[str, Method] = {"watershed": lambda photos, _: [settings.segment(p) for p in photos]}
+        methods |= {name: of_model(source, arguments.steps, 1, pool) for name, source in models.items()}
+        for votes in arguments.votes if arguments.model else ():
+            methods[f"fine-tuned, {votes} votes"] = of_model(arguments.model, arguments.steps, votes, pool)
+        for name, method in methods.items():
+            figures[name], maps[name] = measure(method, val)
+            print(name, figures[name], flush=True)
     print(table(figures))
-    ceilings = {name: ceiling(pipe, val, arguments.ceiling_images) for name, pipe in pipes.items()}
+    ceilings = {name: ceiling(_loaded(source), val, arguments.ceiling_images) for name, source in models.items()}
     print("ceiling", ceilings, flush=True)
-    shown = "fine-tuned" if "fine-tuned" in maps else "bundled"
+    shown = list(maps)[-1]
     draw(val, {"watershed": maps["watershed"], shown: maps[shown]}, arguments.picture)
-    command = "python benchmarks/nuclei.py" + (" --model RUN/pipeline" if arguments.model else "")
+    votes = " ".join(map(str, arguments.votes))
+    command = f"python benchmarks/nuclei.py --processes {arguments.processes}" + (
+        f" --model RUN/pipeline --votes {votes}" if arguments.model else ""
+    )
+    figures["processes"] = arguments.processes
     write_result("nuclei", {**figures, "ceiling": {"images": arguments.ceiling_images, **ceilings}, "watershed_settings": chosen}, command)
 
 

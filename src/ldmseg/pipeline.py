@@ -410,8 +410,8 @@ class LDMSegPipeline(DiffusionPipeline):
         return completion.method == "condition" or (completion.method == "refine" and bool(self.unet.config["partial"]))
 
     def _known(self, coded: list[NDArray[np.int64]], copies: int, device: torch.device, dtype: torch.dtype) -> KnownCells:
-        ids = torch.from_numpy(np.stack(coded)).repeat_interleave(copies, 0).to(device)  # (B K, S, S)
-        return known_cells(self.mask_autoencoder, ids).to(dtype)
+        ids = torch.from_numpy(np.stack(coded)).to(device)  # (B, S, S)
+        return known_cells(self.mask_autoencoder, ids).to(dtype).repeated(copies)
 
     def _output(self, latents: Tensor, images: list[Tensor], request: Request, completion: Completion | None) -> LDMSegOutput:
         copies, kind = request.ensemble_size, request.output_type

@@ -44,6 +44,10 @@ class KnownCells:
         again = autoencoder.encode(pasted).to(whole.dtype)
         return whole.index_copy(0, rows, torch.where(partly[rows], again, whole[rows]))
 
+    def repeated(self, copies: int) -> KnownCells:
+        """Each image so many times, the copies side by side."""
+        return KnownCells(*(part.repeat_interleave(copies, 0) for part in (self.ids, self.latents, self.validity)))
+
     def to(self, dtype: torch.dtype) -> KnownCells:
         return KnownCells(self.ids, self.latents.to(dtype), self.validity.to(dtype))
 
