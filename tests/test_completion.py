@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ldmseg import VOID, PanopticMap
@@ -66,6 +66,7 @@ def test_a_given_segment_that_was_drawn_takes_nothing_more() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 20), st.floats(0, 1), st.booleans(), st.integers(0, 2**32 - 1))
+@example(height=1, width=33, count=19, unknown=0.0, doubted=True, seed=320)  # more segments than pixels of the model's square
 @settings(max_examples=2000, deadline=None)
 def test_given_pixels_and_ids_survive_whatever_was_drawn(
     height: int, width: int, count: int, unknown: float, doubted: bool, seed: int

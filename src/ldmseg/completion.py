@@ -53,7 +53,8 @@ def in_model_terms(partial: PanopticMap, size: int, num_ids: int, policy: IdPoli
         return GivenMap(partial, known, coded, coded, own_ids)
     certain = certain & known
     code_of = {own: code for code, own in own_ids.items()}
-    sure = PanopticMap(shrink_partial(PanopticMap(np.where(certain, partial.ids, VOID)), size)).relabel(code_of)
+    sure = PanopticMap(shrink_partial(PanopticMap(np.where(certain, partial.ids, VOID)), size))
+    sure = sure.relabel({s.id: code_of.get(s.id, VOID) for s in sure.segments})  # where many share a pixel, another one may have it here
     return GivenMap(partial, certain, coded, sure.ids.astype(np.int64), own_ids)
 
 
