@@ -139,6 +139,8 @@ class PanopticMap:
 
     def largest(self, count: int) -> PanopticMap:
         """The `count` segments with the most pixels (the smaller id wins a tie); the rest becomes void."""
+        if count >= len(self):
+            return self
         order = np.argsort(-self.areas, kind="stable")[:count]
         return self.keep(self.segments[i].id for i in order)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -107,8 +107,8 @@ class Request:
 class Completion:
     """What is given of each image, and what is done with it."""
 
-    given: list[GivenMap] = field(default_factory=list)
-    method: InpaintMethod = "auto"
+    given: list[GivenMap]
+    method: InpaintMethod
     strength: float = 1.0
     resamplings: int = 1
 
