@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ldmseg.formats import cityscapes
 from ldmseg.formats.coco_json import Category, ImageId
@@ -16,44 +19,20 @@ from ldmseg.formats.label_folder import LabelRecord
 from ldmseg.panoptic import PanopticMap
 
 
-@dataclass(frozen=True)
-class CocoPanopticDataset:
-    """Photos with annotations of COCO's kind, one item each: `coco-panoptic`, `ade20k`, and `cityscapes` with its panoptic files."""
+class _Record(Protocol):
+    def read_image(self) -> Image.Image: ...
 
-    source: CocoPanoptic
+    def read_map(self) -> PanopticMap: ...
 
-    @property
-    def categories(self) -> tuple[Category, ...]:
-        return tuple(self.source.categories)
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return np.asarray(self.source[index].read_image())
-
-    def map(self, index: int) -> PanopticMap:
-        return self.source[index].read_map()
-
-    def name(self, index: int) -> str:
-        return self.source[index].file_name
-
-    def image_path(self, index: int) -> Path:
-        return self.source[index].image_path
-
-    def image_id(self, index: int) -> ImageId:
-        return self.source[index].image_id
+R = TypeVar("R", bound=_Record)
 
 
 @dataclass(frozen=True)
-class CityscapesDataset:
-    """`cityscapes:DIR[:SPLIT]` read from `gtFine`'s instance ids."""
+class _RecordDataset(Generic[R]):
+    """One record per item, which reads its photo and its map."""
 
-    records: tuple[cityscapes.CityscapesRecord, ...]
-
-    @property
-    def categories(self) -> tuple[Category, ...]:
-        return cityscapes.CATEGORIES
+    records: Sequence[R]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -63,6 +42,35 @@ class CityscapesDataset:
 
     def map(self, index: int) -> PanopticMap:
         return self.records[index].read_map()
+
+
+@dataclass(frozen=True)
+class CocoPanopticDataset(_RecordDataset[CocoPanopticRecord]):
+    """Photos with annotations of COCO's kind, one item each: `coco-panoptic`, `ade20k`, and `cityscapes` with its panoptic files."""
+
+    records: CocoPanoptic
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        return tuple(self.records.categories)
+
+    def name(self, index: int) -> str:
+        return self.records[index].file_name
+
+    def image_path(self, index: int) -> Path:
+        return self.records[index].image_path
+
+    def image_id(self, index: int) -> ImageId:
+        return self.records[index].image_id
+
+
+@dataclass(frozen=True)
+class CityscapesDataset(_RecordDataset[cityscapes.CityscapesRecord]):
+    """`cityscapes:DIR[:SPLIT]` read from `gtFine`'s instance ids."""
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        return cityscapes.CATEGORIES
 
     def name(self, index: int) -> str:
         photo = self.records[index].image_path
@@ -76,23 +84,12 @@ class CityscapesDataset:
 
 
 @dataclass(frozen=True)
-class LabelFolderDataset:
+class LabelFolderDataset(_RecordDataset[LabelRecord]):
     """`labels:DIR[:SPLIT]`: photos and id pictures; all segments are of the category "segment"."""
-
-    records: tuple[LabelRecord, ...]
 
     @property
     def categories(self) -> tuple[Category, ...]:
         return (CLASS_AGNOSTIC,)
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return np.asarray(self.records[index].read_image())
-
-    def map(self, index: int) -> PanopticMap:
-        return self.records[index].read_map()
 
     def name(self, index: int) -> str:
         record = self.records[index]
