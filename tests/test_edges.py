@@ -57,16 +57,33 @@ def test_a_new_segment_between_dense_labels_is_gone_and_a_hidden_one_stays() -> 
     assert 3 in follow_edges(PanopticMap(speck), photo(), NOTHING).ids  # where nothing is given, nobody would have marked it
 
 
-def test_scattered_dense_labels_are_divided_by_a_walker(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = []
-    walk = edges._walked
-    monkeypatch.setattr(edges, "_walked", lambda *args: used.append(1) or walk(*args))
+def test_scattered_labels_are_divided_where_the_photo_has_its_edge() -> None:
     given = np.where(np.random.default_rng(0).random((SIZE, SIZE)) < 0.3, halves(30), VOID)
     drawn = PanopticMap(np.where(given != VOID, given, halves(50)))
     assert (follow_edges(drawn, photo(30), given).ids == halves(30)).all()
-    assert used
-    follow_edges(drawn, photo(30), np.where(np.arange(SIZE) == 5, given, VOID))  # one column of labels
-    assert len(used) == 1
+
+
+def test_an_edge_is_where_one_sees_it() -> None:
+    """In RGB the first step, 28, is twice the second, 14; one sees the second, and so does CIELAB (4 and 11)."""
+    picture = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
+    picture[:, :20], picture[:, 20:40], picture[:, 40:] = (31, 97, 104), (3, 92, 103), (2, 78, 101)
+    seeds = NOTHING.copy()
+    seeds[:, 0], seeds[:, -1] = 7, 9
+    assert np.array_equal(edges._filled(picture, seeds), halves(40))
+
+
+@pytest.mark.parametrize("height, width", [(300, 300), (200, 500)])
+def test_above_the_walkers_size_points_count_and_borders_are_sharp(height: int, width: int) -> None:
+    assert height * width > edges.WALKER_PIXELS
+    columns = np.arange(width)
+    bands = np.broadcast_to(1 + (columns >= 101) + (columns >= 180), (height, width))
+    drawn = np.broadcast_to(1 + (columns >= 105) + (columns >= 174), (height, width))
+    given = np.zeros((height, width), dtype=int)
+    for row, column in ((11, 41), (151, 141), (57, 241)):
+        given[row, column] = bands[row, column]
+    picture = np.array([[200, 40, 40], [40, 160, 40], [40, 40, 220]], dtype=np.uint8)[bands - 1]
+    done = follow_edges(PanopticMap(drawn), picture, given)
+    assert (done.ids != bands).mean() < 2 / width
 
 
 def test_a_thin_segment_without_a_core_stays() -> None:

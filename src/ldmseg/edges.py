@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
+from skimage.color import rgb2lab
 from skimage.segmentation import random_walker, watershed
 
 from ldmseg.panoptic import VOID, PanopticMap, nearest_indices
 
 CORE = 1 / 32
 """Pixels at least this far inside a drawn segment are sure to be its own; in shares of the image's shorter side, as the others."""
-CORE_BESIDE_LABELS = 1 / 25
+CORE_BESIDE_LABELS = 1 / 16
 """The same where a part of the map is given: what is given lessens the need of drawn cores."""
 NEAR = 1 / 32
 """Within this distance of a given pixel, what is given decides and not what was drawn."""
@@ -21,10 +24,10 @@ HIDDEN = 1 / 3
 """A new segment all of whose pixels are nearer to given ones than this would have been given a label."""
 SMALL = 1 / 64
 """A new segment beside given ones that covers less than this share of the square of the shorter side is a speck."""
-DENSE = 1 / 50
-"""Where pixels, given ones included, are no farther than this from a given one on average, a random walker divides better than a flood."""
-WALKER_PIXELS = 2**17
-"""Above this many, the walker's linear system takes too long."""
+CONTRAST = 40
+"""How much a step in colour hinders the walker (`beta` of scikit-image, of CIELAB values)."""
+WALKER_PIXELS = 2**16
+"""A larger photo is walked over at this many pixels, which takes half a second on one core, and flooded near borders at its own size."""
 WORKING_SIZE = 768
 """Pixels of the longer side, above which the flood runs on a smaller picture."""
 
@@ -33,9 +36,10 @@ def follow_edges(pmap: PanopticMap, photo: NDArray[np.uint8], given: NDArray[np.
     """Divide a drawn map anew by the photo's edges, from the pixels that are sure.
 
     Sure are the given pixels, and the cores of drawn segments away from them. Latent cells are coarse: near a given label, and along
-    borders, the photo knows better. A segment without a core keeps its innermost pixels. The rest is flooded over the photo's gradient (the
-    watershed of Beucher and Meyer) or, between dense labels of a small image, goes to whose sure pixels a random walker most probably meets
-    first (Grady 2006). The constants were chosen on generated scenes of neither the training nor the validation set.
+    borders, the photo knows better. A segment without a core keeps its innermost pixels. Every other pixel goes to whose sure pixels a
+    random walker most probably meets first, who shuns steps between colours that look different (Grady 2006, in CIELAB). On a large photo
+    the walker decides on a smaller picture, and along the borders that he finds the rest is flooded over the gradient (the watershed of
+    Beucher and Meyer). The constants were chosen on generated scenes of neither the training nor the validation set.
 
     Args:
         pmap: (H, W) the drawn map, given pixels included.
@@ -68,8 +72,7 @@ def _divided(ids: NDArray[np.integer], photo: NDArray[np.uint8], given: NDArray[
     sure = seeds != VOID
     if sure.all() or not sure.any():
         return seeds if sure.all() else ids
-    dense = away.mean() <= DENSE * unit and ids.size <= WALKER_PIXELS and photo.std() > 0
-    return _walked(photo, seeds) if dense else watershed(_gradient(photo), seeds)
+    return _filled(photo, seeds)
 
 
 def _seeds(ids: NDArray[np.integer], given: NDArray[np.integer], away: NDArray[np.float64], unit: float) -> NDArray[np.integer]:
@@ -90,13 +93,34 @@ def _seeds(ids: NDArray[np.integer], given: NDArray[np.integer], away: NDArray[n
     return seeds
 
 
+def _filled(photo: NDArray[np.uint8], seeds: NDArray[np.integer]) -> NDArray[np.integer]:
+    """(H, W) an id for every pixel; the seeds keep theirs."""
+    ids = np.unique(seeds[seeds != VOID])
+    if len(ids) == 1:
+        return np.full_like(seeds, ids[0])
+    height, width = seeds.shape
+    shrink = math.sqrt(seeds.size / WALKER_PIXELS)
+    if photo.std() > 0:  # a photo of one colour has no edges, and its contrast would be divided by
+        if shrink <= 1:
+            return _walked(photo, seeds)
+        small_height, small_width = (max(1, round(n / shrink)) for n in (height, width))
+        rows, columns = (np.arange(n) * small // n for n, small in ((height, small_height), (width, small_width)))
+        small_seeds = np.full((small_height, small_width), VOID, dtype=seeds.dtype)
+        sure = np.nonzero(seeds != VOID)
+        small_seeds[rows[sure[0]], columns[sure[1]]] = seeds[sure]  # so that no single pixel is lost between those that a grid would take
+        small_photo = np.asarray(Image.fromarray(photo).resize((small_width, small_height), Image.Resampling.BOX))
+        walked = _walked(small_photo, small_seeds)[rows[:, None], columns[None, :]]
+        seeds = np.where((seeds == VOID) & (distance_inside(walked) > 2 * shrink), walked, seeds)
+    return watershed(_gradient(photo), seeds)
+
+
 def _walked(photo: NDArray[np.uint8], seeds: NDArray[np.integer]) -> NDArray[np.integer]:
     values, labels = np.unique(seeds, return_inverse=True)  # VOID is 0, the walker's own "unknown"
-    if len(values) <= 2:
-        return np.full_like(seeds, values[-1])
+    if values[0] != VOID or len(values) <= 2:
+        return seeds if values[0] != VOID else np.full_like(seeds, values[-1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of probabilities that miss 0..1 by rounding
-        return values[random_walker(photo, labels.reshape(seeds.shape), mode="bf", channel_axis=-1)]
+        return values[random_walker(rgb2lab(photo), labels.reshape(seeds.shape), beta=CONTRAST, mode="bf", channel_axis=-1)]
 
 
 def distance_inside(ids: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -110,7 +134,7 @@ def distance_inside(ids: NDArray[np.integer]) -> NDArray[np.float64]:
     return ndimage.distance_transform_edt(~edge) if edge.any() else np.full(ids.shape, np.inf)
 
 
-def _gradient(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W) length of the gradient, the strongest of the three channels at each pixel."""
-    channels = [ndimage.gaussian_filter(photo[..., c].astype(np.float32), 0.7) for c in range(3)]
-    return np.max([np.hypot(ndimage.sobel(c, 0), ndimage.sobel(c, 1)) for c in channels], axis=0)
+def _gradient(photo: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(H, W) length of the gradient of the colours, in CIELAB."""
+    channels = [ndimage.gaussian_filter(c, 0.7) for c in np.moveaxis(rgb2lab(photo), -1, 0)]
+    return np.sqrt(sum(ndimage.sobel(c, 0) ** 2 + ndimage.sobel(c, 1) ** 2 for c in channels))
