@@ -97,7 +97,13 @@ def test_defaults_are_those_of_the_papers_evaluation(capsys: pytest.CaptureFixtu
     done(capsys, "convert-checkpoint", checkpoint, "-o", tmp_path / "model")
     model = done(capsys, "info", tmp_path / "model", "--json").json()["model"]
     sampling = {"num_inference_steps": 50, "sampler": "ddim", "rescale_std": None}
-    assert model["defaults"] == {**sampling, "thresholds": [0.5, 512, 0.5, 0.0], "tile_size": 0.0, "min_piece": None}
+    assert model["defaults"] == {
+        **sampling,
+        "thresholds": [0.5, 512, 0.5, 0.0],
+        "tile_size": 0.0,
+        "min_piece": None,
+        "ensemble_flips": "none",
+    }
     assert model["trained"] == {"id_policy": "random", "prediction_type": "epsilon", "beta_schedule": "scaled_linear"}
     assert (model["image_size"], model["num_ids"], model["code"], model["latents"]) == (IMAGE_SIZE, 128, "bits", [4, 8, 8])
     assert (model["self_condition"], model["partial"]) == (True, False)

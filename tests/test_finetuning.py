@@ -78,4 +78,4 @@ def test_finer_latents_are_a_setting(own: list[str], tmp_path: Path) -> None:
     pipe.set_progress_bar_config(disable=True)
     assert pipe.mask_autoencoder.downscale == pipe.image_encoder.downscale == 4
     assert pipe(torch.rand(3, 32, 32), output_type="latent", tile_size=0).maps[0].shape == (4, 8, 8)
-    assert [pipe.config[key] for key in ("tile_size", "min_piece")] == [0.25, 40]
+    assert [pipe.config[key] for key in ("tile_size", "min_piece", "ensemble_flips")] == [0.25, 40, "both"]

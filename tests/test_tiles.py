@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import IMAGE_SIZE, NUM_IDS, build_tiny
 
+from ldmseg.ensemble import consensus
 from ldmseg.errors import InputError
 from ldmseg.metrics.panoptic_quality import PanopticQuality
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.postprocess import split_pieces
-from ldmseg.tiles import Drawn, Piece, Tile, draw_in_tiles, tile_pixels, waves
+from ldmseg.tiles import Piece, Tile, draw_in_tiles, tile_pixels, waves
 
 
 def touch(a: Tile, b: Tile) -> bool:
@@ -55,7 +56,7 @@ def test_tile_size_is_pixels_or_a_share(tile_size: float, expected: int) -> None
 def oracle(truth: PanopticMap, places: dict[bytes, tuple[slice, slice]]) -> object:
     """Completes every window with the truth: a segment that is known there goes on, another one gets an id that is free."""
 
-    def draw(pieces: list[Piece]) -> list[Drawn]:
+    def draw(pieces: list[Piece]) -> list[PanopticMap]:
         drawn = []
         for piece in pieces:
             true = truth.ids[places[piece.image.numpy().tobytes()]]
@@ -66,7 +67,7 @@ def oracle(truth: PanopticMap, places: dict[bytes, tuple[slice, slice]]) -> obje
                 assert len(known) <= 1, "two ids for one segment"
                 ids[inside & (piece.partial.ids == VOID)] = known[0] if len(known) else fresh
                 fresh += not len(known)
-            drawn.append(Drawn(PanopticMap(ids), np.full(ids.shape, 0.5, dtype=np.float32)))
+            drawn.append(PanopticMap(ids))
         return drawn
 
     return draw
@@ -80,12 +81,10 @@ def test_segments_go_on_from_window_to_window(size: int, overlap: float) -> None
     places = {image[(slice(None), *t.seen)].numpy().tobytes(): t.seen for wave in waves(truth.shape, size, overlap) for t in wave}
     nothing = PanopticMap(np.zeros(truth.shape, dtype=np.int32))
     (drawn,) = draw_in_tiles([image], [nothing], size, overlap, oracle(truth, places))  # type: ignore[arg-type]
-    assert (drawn.map.ids != VOID).all()
-    assert drawn.confidence is not None
-    assert (drawn.confidence == 0.5).all()
+    assert (drawn.ids != VOID).all()
     if overlap:  # without one, windows do not see each other
         quality = PanopticQuality(class_agnostic=True)
-        quality.update(drawn.map, truth)
+        quality.update(drawn, truth)
         assert quality.compute().all.pq == 1
 
 
@@ -164,12 +163,19 @@ def test_pieces_are_split_once_all_is_drawn(pipe: LDMSegPipeline) -> None:
         pipe(photo(60, 60), min_piece=-1)
 
 
-def test_an_ensemble_is_as_sure_as_its_windows(pipe: LDMSegPipeline) -> None:
-    out = pipe(photo(40, 60), tile_size=30, ensemble_size=3)
+def test_an_ensemble_votes_on_whole_maps(pipe: LDMSegPipeline) -> None:
+    asked = {"tile_size": 30, "num_inference_steps": 1, "follow_edges": False}
+    out = pipe([photo(40, 60), photo(30, 33, 1)], ensemble_size=3, generator=[torch.Generator().manual_seed(i) for i in (4, 5)], **asked)
     assert out.confidence is not None
-    assert out.confidence[0].shape == (40, 60)
-    assert 0 <= out.confidence[0].min() < out.confidence[0].max() <= 1
-    assert out.samples is None
+    assert out.samples is not None
+    assert [len(samples) for samples in out.samples] == [3, 3]
+    for pmap, confidence, samples in zip(out.maps, out.confidence, out.samples, strict=True):
+        agreed = consensus(samples)
+        assert pmap.ids.shape == confidence.shape
+        assert np.array_equal(agreed.confidence, confidence)
+        assert len({s.ids.tobytes() for s in samples}) == 3
+    alone = pipe(photo(30, 33, 1), ensemble_size=3, generator=torch.Generator().manual_seed(5), **asked)
+    assert alone.maps[0] == out.maps[1]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ HIDDEN = 1 / 3
 """A new segment all of whose pixels are nearer to given ones than this would have been given a label."""
 SMALL = 1 / 64
 """A new segment beside given ones that covers less than this share of the square of the shorter side is a speck."""
-CONTRAST = 40
+CONTRAST = 25
 """How much a step in colour hinders the walker (`beta` of scikit-image, of CIELAB values)."""
 WALKER_PIXELS = 2**16
 """A larger photo is walked over at this many pixels, which takes half a second on one core, and flooded near borders at its own size."""

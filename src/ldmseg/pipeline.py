@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, Self
@@ -33,17 +33,21 @@ from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.postprocess import Thresholds, split_pieces, to_panoptic
 from ldmseg.request import (
     STEP_TENSORS,
+    VIEWS,
     Completion,
+    EnsembleFlips,
     Generators,
     InpaintMethod,
     OutputType,
+    Partials,
     Request,
     StepCallback,
     certain_pixels,
     check_partials,
     checked_method,
+    mirror,
 )
-from ldmseg.tiles import Drawn, Piece, draw_in_tiles, tile_pixels
+from ldmseg.tiles import Piece, draw_in_tiles, tile_pixels
 
 RESAMPLE_JUMP = 2
 """Steps of a stretch that `resample` goes through several times."""
@@ -82,6 +86,7 @@ class LDMSegPipeline(DiffusionPipeline):
         guidance_scale: default strength of the guidance by the descriptor; 1 is off.
         tile_size: default of the calls' argument; 0 looks at the whole photo at once.
         min_piece: default of the calls' argument; None leaves segments in several pieces.
+        ensemble_flips: default of the calls' argument.
     """
 
     mask_autoencoder: MaskAutoencoder
@@ -111,6 +116,7 @@ class LDMSegPipeline(DiffusionPipeline):
         guidance_scale: float = 1.0,
         tile_size: float = 0.0,
         min_piece: int | None = None,
+        ensemble_flips: EnsembleFlips = "none",
     ) -> None:
         super().__init__()
         if mask_autoencoder.downscale != image_encoder.downscale:
@@ -132,6 +138,7 @@ class LDMSegPipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             tile_size=tile_size,
             min_piece=min_piece,
+            ensemble_flips=ensemble_flips,
         )
 
     @classmethod
@@ -173,6 +180,7 @@ class LDMSegPipeline(DiffusionPipeline):
         tile_size: float | None = None,
         tile_overlap: float = 0.25,
         min_piece: int | None = None,
+        ensemble_flips: EnsembleFlips | None = None,
     ) -> LDMSegOutput:
         """Segment photos (algorithm 2).
 
@@ -184,7 +192,8 @@ class LDMSegPipeline(DiffusionPipeline):
             latents: (B K, C, h, w) standard normal noise to start from, in place of drawn noise; the K of an image stand together.
             sampler: `ddim`, `ddpm` or `renoise`.
             thresholds: what is left void (`Thresholds`).
-            follow_edges: whether borders are put where the photo has edges (`ldmseg.edges`); costs no pass of a network.
+            follow_edges: whether borders are put where the photo has edges (`ldmseg.edges`); costs no pass of a network. With windows
+                *and* an ensemble only where it is asked for: votes on overlapping windows agree on borders by themselves.
             ensemble_size: K samples are drawn of each image, in one batch; the map is what they agree on (`ldmseg.ensemble`).
             output_type: see `LDMSegOutput`.
             return_dict: False returns a tuple.
@@ -196,6 +205,8 @@ class LDMSegPipeline(DiffusionPipeline):
                 its neighbours have drawn (`ldmseg.tiles`): for large photos of small things. 0 looks at the whole photo at once.
             tile_overlap: the share of a window that it has in common with the next one, at least.
             min_piece: connected pieces of a segment become segments of their own, and those of fewer pixels go to what is nearest.
+            ensemble_flips: an ensemble's samples take turns in seeing the photo mirrored: `none`, `horizontal` (left and right), or
+                `both` (also up and down, where the photo has no upside, as under a microscope or from above).
 
         Raises:
             InputError: an argument is of the wrong kind, shape or range.
@@ -218,12 +229,9 @@ class LDMSegPipeline(DiffusionPipeline):
             tile_size=tile_size,
             tile_overlap=tile_overlap,
             min_piece=min_piece,
+            ensemble_flips=ensemble_flips,
         )
-        images = load_images(image)
-        if request.tile_size:
-            nothing = [PanopticMap(np.full(i.shape[-2:], VOID, dtype=np.int32)) for i in images]
-            return self._answer_in_tiles(images, nothing, request, checked_method("auto", self.unet.config["partial"]), 1)
-        return self._answer(images, request, None)
+        return self._drawn(load_images(image), None, request)
 
     @torch.no_grad()
     def inpaint(
@@ -251,6 +259,7 @@ class LDMSegPipeline(DiffusionPipeline):
         tile_size: float | None = None,
         tile_overlap: float = 0.25,
         min_piece: int | None = None,
+        ensemble_flips: EnsembleFlips | None = None,
     ) -> LDMSegOutput:
         """Complete partial maps (section 3.3): void pixels are filled in, given ones come back exactly, given ids survive.
 
@@ -277,6 +286,8 @@ class LDMSegPipeline(DiffusionPipeline):
         partials = [partial] if isinstance(partial, PanopticMap) else list(partial)
         check_partials(partials, images)
         method = checked_method(method, self.unet.config["partial"], strength, certain)
+        if method == "refine" and tile_size is None:
+            tile_size = 0  # a rough map is looked at as a whole
         request = Request.of(
             self.config,
             num_inference_steps=num_inference_steps,
@@ -295,48 +306,72 @@ class LDMSegPipeline(DiffusionPipeline):
             tile_size=tile_size,
             tile_overlap=tile_overlap,
             min_piece=min_piece,
+            ensemble_flips=ensemble_flips,
         )
-        if request.tile_size and (method != "refine" or tile_size):  # a rough map is refined as a whole unless tiles are asked for
-            return self._answer_in_tiles(images, partials, request, method, resamplings)
         sure = certain_pixels(certain, partials) if method == "refine" else None
-        return self._answer(images, request, Completion(self._in_model_terms(partials, sure), method, strength, resamplings))
+        return self._drawn(images, Partials(partials, method, strength, resamplings, sure), request)
 
     # ------------------------------------------------------------------------------------------------------------------- steps
-    def _answer_in_tiles(
-        self, images: list[Tensor], partials: list[PanopticMap], request: Request, method: InpaintMethod, resamplings: int
-    ) -> LDMSegOutput:
-        """Window by window (`ldmseg.tiles`); borders follow the photo at the end, when there are no windows any more."""
+    def _drawn(self, images: list[Tensor], given: Partials | None, request: Request) -> LDMSegOutput:
         request.check(len(images), self.descriptor)
-        request.check_tiles(method)
+        if request.tile_size:
+            request.check_tiles("auto" if given is None else given.method)
+        if request.votes_on_whole_maps:
+            return self._voted(images, given, request)
+        if request.tile_size:
+            return self._in_tiles(images, given, request)
+        return self._answer(images, request, None if given is None else self._in_model_terms(given))
+
+    def _voted(self, images: list[Tensor], given: Partials | None, request: Request) -> LDMSegOutput:
+        """An ensemble whose samples are drawn like photos of their own, some of them mirrored, and vote on the whole map."""
+        copies, views = request.ensemble_size, VIEWS[request.ensemble_flips]
+        order = [i for i in range(len(images)) for _ in range(copies)]
+        mirrored = [views[k % len(views)] for _ in images for k in range(copies)]
+        captions = captions_for(self.descriptor, request.prompt, len(images))
+        asked = request.of_samples(request.generators(len(images), copies), None if captions is None else [captions[i] for i in order])
+        seen = [images[i].flip(axes) for i, axes in zip(order, mirrored, strict=True)]
+        drawn = self._drawn(seen, None if given is None else given.seen(order, mirrored), asked).maps
+        drawn = [mirror(pmap, axes) for pmap, axes in zip(drawn, mirrored, strict=True)]
+        output = LDMSegOutput(maps=[], confidence=[], samples=[])
+        for index in range(len(images)):
+            certain = None if given is None else given.certain(index)
+            fixed = () if given is None else {s.id for s in given.maps[index].segments}
+            self._agree(output, drawn[index * copies : (index + 1) * copies], fixed, certain, request)
+        return output if request.return_dict else _as_tuple(output)
+
+    def _in_tiles(self, images: list[Tensor], given: Partials | None, request: Request) -> LDMSegOutput:
+        """Window by window (`ldmseg.tiles`); borders follow the photo at the end, when there are no windows any more."""
+        if given is None:
+            nothing = [PanopticMap(np.full(i.shape[-2:], VOID, dtype=np.int32)) for i in images]
+            given = Partials(nothing, checked_method("auto", self.unet.config["partial"]))
+        partials = given.maps
         captions = captions_for(self.descriptor, request.prompt, len(images))
         seeds = [int(torch.randint(2**62, (1,), generator=g, device=g.device)) for g in request.generators(len(images), 1)]
+        limit = self.mask_autoencoder.config["num_ids"] - 1
 
-        def draw(pieces: list[Piece]) -> list[Drawn]:
-            limit = self.mask_autoencoder.config["num_ids"] - 1
-            given = self._in_model_terms([p.partial.largest(limit) for p in pieces], None)
+        def draw(pieces: list[Piece]) -> list[PanopticMap]:
+            known = replace(given, maps=[p.partial.largest(limit) for p in pieces])
             generators = [torch.Generator().manual_seed(seeds[p.of] + p.number) for p in pieces]
             asked = request.of_tiles(generators, None if captions is None else [captions[p.of] for p in pieces])
-            out = self._answer([p.image for p in pieces], asked, Completion(given, method, resamplings=resamplings))
-            return [Drawn(pmap, None if out.confidence is None else out.confidence[i]) for i, pmap in enumerate(out.maps)]
+            return self._answer([p.image for p in pieces], asked, self._in_model_terms(known)).maps
 
-        drawn = draw_in_tiles(images, partials, request.tile_size, request.tile_overlap, draw)
-        maps = [one.map for one in drawn]
+        maps = draw_in_tiles(images, partials, request.tile_size, request.tile_overlap, draw)
         if request.follow_edges:
             sides = [tile_pixels(request.tile_size, pmap.shape) for pmap in maps]
             maps = [edges.follow_edges(m, _as_photo(i), p.ids, side) for m, i, p, side in zip(maps, images, partials, sides, strict=True)]
         if request.min_piece is not None:
             maps = [split_pieces(pmap, request.min_piece, partial.ids) for pmap, partial in zip(maps, partials, strict=True)]
-        confidence = [one.confidence for one in drawn if one.confidence is not None] or None
         output = LDMSegOutput(maps=[m if request.output_type == "panoptic" else _as_ids(m, request.output_type) for m in maps])
-        output.confidence = confidence
         return output if request.return_dict else _as_tuple(output)
 
-    def _in_model_terms(self, partials: list[PanopticMap], sure: list[NDArray[np.bool_]] | None) -> list[GivenMap]:
+    def _in_model_terms(self, given: Partials) -> Completion:
         size, num_ids, policy = self.config["image_size"], self.mask_autoencoder.config["num_ids"], self.config["id_policy"]
-        return [in_model_terms(p, size, num_ids, policy, None if sure is None else sure[i]) for i, p in enumerate(partials)]
+        maps = [
+            in_model_terms(pmap, size, num_ids, policy, None if given.sure is None else given.sure[i]) for i, pmap in enumerate(given.maps)
+        ]
+        return Completion(maps, given.method, given.strength, given.resamplings)
 
     def _answer(self, images: list[Tensor], request: Request, completion: Completion | None) -> LDMSegOutput:
-        request.check(len(images), self.descriptor)
         latents = self._sample(images, request, completion)  # (B K, C, h, w)
         output = self._output(latents, images, request, completion)
         self.maybe_free_model_hooks()
@@ -422,15 +457,28 @@ class LDMSegPipeline(DiffusionPipeline):
             given = completion.given[index] if completion is not None else None
             own = latents[index * copies : (index + 1) * copies]
             photo = _as_photo(image) if request.follow_edges else None
-            samples = tuple(self._decode(one, (image.shape[-2], image.shape[-1]), request, given, photo) for one in own)
-            pmap = samples[0]
-            if output.confidence is not None and output.samples is not None:
-                agreed = consensus(samples, fixed_ids={s.id for s in given.map.segments} if given is not None else ())
-                pmap = agreed.map
-                output.confidence.append(agreed.confidence)
-                output.samples.append(agreed.samples)
-            output.maps.append(pmap if kind == "panoptic" else _as_ids(pmap, kind))
+            samples = [self._decode(one, (image.shape[-2], image.shape[-1]), request, given, photo) for one in own]
+            if copies == 1:
+                output.maps.append(samples[0] if kind == "panoptic" else _as_ids(samples[0], kind))
+                continue
+            fixed = () if given is None else {s.id for s in given.map.segments}
+            self._agree(output, samples, fixed, None if given is None else np.where(given.certain, given.map.ids, VOID), request)
         return output
+
+    def _agree(
+        self,
+        output: LDMSegOutput,
+        samples: list[PanopticMap],
+        fixed_ids: Iterable[int],
+        certain: NDArray[np.integer] | None,
+        request: Request,
+    ) -> None:
+        """Add to the output what the samples of one image agree on."""
+        agreed = consensus(samples, fixed_ids=fixed_ids)
+        pmap = agreed.map if request.min_piece is None else split_pieces(agreed.map, request.min_piece, certain)
+        output.maps.append(pmap if request.output_type == "panoptic" else _as_ids(pmap, request.output_type))
+        output.confidence.append(agreed.confidence)  # type: ignore[union-attr]  # an ensemble's output has both lists
+        output.samples.append(agreed.samples)  # type: ignore[union-attr]
 
     def _decode(
         self,

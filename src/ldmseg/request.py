@@ -16,13 +16,17 @@ from ldmseg.diffusion.sampler import SamplerName
 from ldmseg.errors import InputError
 from ldmseg.models.descriptors import Descriptor
 from ldmseg.models.guidance import captions_for, check_guidance
-from ldmseg.panoptic import PanopticMap
+from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.postprocess import Thresholds
 
 OutputType = Literal["panoptic", "np", "pt", "latent"]
 InpaintMethod = Literal["auto", "condition", "project", "resample", "refine"]
+EnsembleFlips = Literal["none", "horizontal", "both"]
 StepCallback = Callable[[Any, int, int, dict[str, Any]], dict[str, Any]]
 Generators = torch.Generator | Sequence[torch.Generator] | None
+
+VIEWS: dict[EnsembleFlips, tuple[tuple[int, ...], ...]] = {"none": ((),), "horizontal": ((), (-1,)), "both": ((), (-1,), (-2,), (-2, -1))}
+"""The axes along which the photo is mirrored for the samples of an ensemble, which take turns."""
 
 STEP_TENSORS = ("latents", "estimate")
 """What a callback may ask for."""
@@ -48,16 +52,29 @@ class Request:
     tile_size: float
     tile_overlap: float
     min_piece: int | None
+    ensemble_flips: EnsembleFlips
 
     @classmethod
     def of(cls, config: Mapping[str, Any], **asked: Any) -> Self:
         """What was asked for; of a None, what the pipeline's `config` says."""
-        for name in ("num_inference_steps", "follow_edges", "guidance_scale", "tile_size", "min_piece"):
+        for name in ("num_inference_steps", "guidance_scale", "tile_size", "min_piece", "ensemble_flips"):
             if asked[name] is None:
                 asked[name] = config[name]
+        if asked["follow_edges"] is None:  # where whole maps of windows vote, they agree on borders better than the photo does
+            asked["follow_edges"] = config["follow_edges"] and not (asked["tile_size"] and asked["ensemble_size"] > 1)
         if asked["thresholds"] is None:
             asked["thresholds"] = Thresholds(*config["thresholds"])
         return cls(**asked)
+
+    @property
+    def votes_on_whole_maps(self) -> bool:
+        """Whether the samples of an ensemble are drawn like photos of their own: because they differ in more than their noise."""
+        return self.ensemble_size > 1 and bool(self.tile_size or self.ensemble_flips != "none")
+
+    def of_samples(self, generators: list[torch.Generator], captions: list[str] | None) -> Self:
+        """The same of samples that are drawn like photos of their own; pieces are counted once all have voted."""
+        asked = replace(self, generator=generators, prompt=captions, ensemble_size=1, ensemble_flips="none", min_piece=None)
+        return replace(asked, output_type="panoptic", return_dict=True)
 
     def of_tiles(self, generators: list[torch.Generator], captions: list[str] | None) -> Self:
         """The same of windows, of which only the maps count; borders and pieces are looked at once all of the photo is drawn."""
@@ -77,6 +94,10 @@ class Request:
             raise InputError(f"min_piece: expected 0 pixels or more, got {self.min_piece}")
         if self.ensemble_size < 1:
             raise InputError(f"ensemble_size: expected at least 1, got {self.ensemble_size}")
+        if self.ensemble_flips not in VIEWS:
+            raise InputError(f"ensemble_flips: expected one of {', '.join(VIEWS)}, got {self.ensemble_flips!r}")
+        if self.output_type == "latent" and self.votes_on_whole_maps and not self.tile_size:
+            raise InputError("output_type: expected another than 'latent' with ensemble_flips, since the samples' latents are mirrored")
         unknown = [name for name in self.callback_on_step_end_tensor_inputs if name not in STEP_TENSORS]
         if unknown:
             raise InputError(f"callback_on_step_end_tensor_inputs: expected some of {', '.join(STEP_TENSORS)}, got {', '.join(unknown)}")
@@ -104,13 +125,44 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Partials:
+    """What is given of each image, and what is to be done with it.
+
+    Attributes:
+        maps: (H, W) each, VOID where nothing is known.
+        sure: for `refine`, (H, W) each, the pixels that come back as given; all that is given by default.
+    """
+
+    maps: list[PanopticMap]
+    method: InpaintMethod
+    strength: float = 1.0
+    resamplings: int = 1
+    sure: list[NDArray[np.bool_]] | None = None
+
+    def certain(self, index: int) -> NDArray[np.integer]:
+        """(H, W) ids that come back as they are, VOID elsewhere."""
+        ids = self.maps[index].ids
+        return ids if self.sure is None else np.where(self.sure[index], ids, VOID)
+
+    def seen(self, order: Sequence[int], mirrored: Sequence[tuple[int, ...]]) -> Self:
+        """The maps at these places, each mirrored along these axes."""
+        sure = None if self.sure is None else [np.flip(self.sure[i], axes) for i, axes in zip(order, mirrored, strict=True)]
+        return replace(self, maps=[mirror(self.maps[i], axes) for i, axes in zip(order, mirrored, strict=True)], sure=sure)
+
+
+@dataclass(frozen=True)
 class Completion:
-    """What is given of each image, and what is done with it."""
+    """The same in the model's terms."""
 
     given: list[GivenMap]
     method: InpaintMethod
     strength: float = 1.0
     resamplings: int = 1
+
+
+def mirror(pmap: PanopticMap, axes: tuple[int, ...]) -> PanopticMap:
+    """The map mirrored along these axes; the same axes give it back."""
+    return pmap.with_ids(np.flip(pmap.ids, axes))
 
 
 def check_partials(partials: list[PanopticMap], images: list[Tensor]) -> None:

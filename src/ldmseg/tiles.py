@@ -9,7 +9,6 @@ from itertools import pairwise
 from math import ceil
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ldmseg.errors import InputError
@@ -46,14 +45,6 @@ class Piece:
     partial: PanopticMap
     of: int
     number: int
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A completed map and, with an ensemble, (h, w) float32 confidence."""
-
-    map: PanopticMap
-    confidence: NDArray[np.float32] | None
 
 
 def tile_pixels(tile_size: float, shape: tuple[int, int]) -> int:
@@ -103,8 +94,8 @@ def draw_in_tiles(
     partials: Sequence[PanopticMap],
     tile_size: float,
     overlap: float,
-    draw: Callable[[list[Piece]], list[Drawn]],
-) -> list[Drawn]:
+    draw: Callable[[list[Piece]], list[PanopticMap]],
+) -> list[PanopticMap]:
     """Complete each photo's map window by window.
 
     The outer rim of a window, where segments are cut off, is drawn anew by the next window, which sees the rest as a partial map
@@ -131,36 +122,31 @@ class _Canvas:
     def __init__(self, partial: PanopticMap) -> None:
         self._given = partial
         self._ids = np.array(partial.ids)
-        self._confidence: NDArray[np.float32] | None = None
         self._fresh = _unused({s.id for s in partial.segments})
         self._scores: dict[int, list[tuple[int, float]]] = defaultdict(list)  # id -> pixels and score of each part
 
     def window(self, tile: Tile) -> PanopticMap:
         return PanopticMap(self._ids[tile.seen].copy())
 
-    def paste(self, tile: Tile, drawn: Drawn) -> None:
+    def paste(self, tile: Tile, drawn: PanopticMap) -> None:
         """Keep the tile's own part; segments that were not in its partial map get ids that the photo does not have yet."""
         known = {int(i) for i in np.unique(self._ids[tile.seen])}
         inner = tuple(slice(k.start - s.start, k.stop - s.start) for k, s in zip(tile.kept, tile.seen, strict=True))
-        ids = np.array(drawn.map.ids[inner])
-        for segment in drawn.map.keep(np.unique(ids).tolist()).segments:
+        ids = np.array(drawn.ids[inner])
+        for segment in drawn.keep(np.unique(ids).tolist()).segments:
             own = segment.id if segment.id in known else next(self._fresh)
-            inside = drawn.map.ids[inner] == segment.id
+            inside = drawn.ids[inner] == segment.id
             ids[inside] = own
             if segment.score is not None:
                 self._scores[own].append((int(inside.sum()), segment.score))
         before = self._ids[tile.kept]
         self._ids[tile.kept] = np.where(before != VOID, before, ids)
-        if drawn.confidence is not None:
-            if self._confidence is None:
-                self._confidence = np.zeros(self._ids.shape, dtype=np.float32)
-            self._confidence[tile.kept] = drawn.confidence[inner]
 
-    def drawn(self) -> Drawn:
+    def drawn(self) -> PanopticMap:
         attributes = {s.id: s for s in self._given.segments}
         present = np.unique(self._ids[self._ids != VOID]).tolist()
         segments = tuple(attributes.get(i, Segment(i, score=self._score(i))) for i in present)
-        return Drawn(PanopticMap(self._ids, segments), self._confidence)
+        return PanopticMap(self._ids, segments)
 
     def _score(self, segment_id: int) -> float | None:
         """Mean over the parts, by their pixels."""

@@ -29,6 +29,8 @@ def evaluate(
     ensemble_size: options.EnsembleSize = 1,
     tile_size: options.TileSize = None,
     tile_overlap: options.TileOverlap = 0.25,
+    min_piece: options.MinPiece = None,
+    ensemble_flips: options.EnsembleFlips = None,
     captions: options.Captions = None,
     class_aware: Annotated[bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree.")] = False,
     drop_rate: Annotated[
@@ -109,8 +111,9 @@ def evaluate(
     elif drop_rate is not None or class_aware:
         which = "--class-aware" if drop_rate is None else "--drop-rate"
         raise InputError(f"{which}: expected without --inpaint, whose measure is class-agnostic and whose drop rates are --rates")
-    if inpaint and tile_size is not None:
-        raise InputError(f"--tile-size: expected without --inpaint, which uses the model's own, got {tile_size:g}")
+    for option, value in {"--tile-size": tile_size, "--min-piece": min_piece, "--ensemble-flips": ensemble_flips}.items():
+        if inpaint and value is not None:
+            raise InputError(f"{option}: expected without --inpaint, which uses the model's own, got {value}")
     protocol = read_protocol(kinds, rates, block_sizes, shares, methods, baselines is not False) if inpaint else None
     from ldmseg.data.datasets import load_dataset
 
@@ -136,6 +139,7 @@ def evaluate(
             result = evaluate_inpainting(pipe, dataset, **asked, **shared)
         else:
             shared |= {"class_agnostic": not class_aware, "tile_size": tile_size, "tile_overlap": tile_overlap}
+            shared |= {"min_piece": min_piece, "ensemble_flips": ensemble_flips}
             result = segment(pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, **shared)
     _tell(result, report, plot, json)
 

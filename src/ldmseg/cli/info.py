@@ -77,7 +77,8 @@ def _describe(model: str) -> dict[str, Any]:
             **{key: pipe.scheduler.config[key] for key in ("prediction_type", "beta_schedule") if key in pipe.scheduler.config},
         },
         "defaults": {
-            key: pipe.config[key] for key in ("num_inference_steps", "sampler", "rescale_std", "thresholds", "tile_size", "min_piece")
+            key: pipe.config[key]
+            for key in ("num_inference_steps", "sampler", "rescale_std", "thresholds", "tile_size", "min_piece", "ensemble_flips")
         },
     }
 

@@ -10,6 +10,7 @@ import typer
 from ldmseg.cli.console import configure_logging
 
 Sampler = Literal["ddim", "ddpm", "renoise"]
+Flips = Literal["none", "horizontal", "both"]
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE..", help="Photos, and folders of photos.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where results go.", show_default=False)]
@@ -39,6 +40,14 @@ TileSize = Annotated[
 ]
 TileOverlap = Annotated[
     float, typer.Option("--tile-overlap", min=0, max=0.9, help="Share of a window that it has in common with the next one, at least.")
+]
+EnsembleFlips = Annotated[
+    Flips | None,
+    typer.Option(
+        "--ensemble-flips",
+        help="The K samples take turns in seeing the photo mirrored; both: up and down, too, for photos without an upside.",
+        show_default="the model's",
+    ),
 ]
 MinPiece = Annotated[
     int | None,

@@ -50,6 +50,7 @@ def segment(
     tile_size: options.TileSize = None,
     tile_overlap: options.TileOverlap = 0.25,
     min_piece: options.MinPiece = None,
+    ensemble_flips: options.EnsembleFlips = None,
     captions: options.Captions = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
@@ -86,6 +87,7 @@ def segment(
             tile_size=tile_size,
             tile_overlap=tile_overlap,
             min_piece=min_piece,
+            ensemble_flips=ensemble_flips,
             prompt=None if texts is None else [texts[photo.path] for photo in batch],
         )
         return _predictions(out)
@@ -131,6 +133,7 @@ def inpaint(
     tile_size: options.TileSize = None,
     tile_overlap: options.TileOverlap = 0.25,
     min_piece: options.MinPiece = None,
+    ensemble_flips: options.EnsembleFlips = None,
     captions: options.Captions = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
@@ -176,6 +179,7 @@ def inpaint(
             tile_size=tile_size,
             tile_overlap=tile_overlap,
             min_piece=min_piece,
+            ensemble_flips=ensemble_flips,
             prompt=None if texts is None else [texts[photo.path] for photo in batch],
         )
         return _predictions(out, given)

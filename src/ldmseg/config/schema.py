@@ -100,7 +100,7 @@ class OptimConfig(Config):
 class ValidationConfig(Config):
     every: Positive = 1000  # steps
     limit: Positive | None = None  # only the first so many images of data.val
-    steps: Positive = 20  # sampling steps (stage 2); the exported pipeline's default too, as are the next three
+    steps: Positive = 20  # sampling steps (stage 2); the exported pipeline's default too, as are the next four
     sampler: Literal["ddim", "ddpm"] = "ddim"
     tile_size: Annotated[float, Field(ge=0)] = (
         0  # windows of so many pixels, up to 1 a share of the shorter side; 0: the whole photo; exported too
@@ -108,6 +108,7 @@ class ValidationConfig(Config):
     min_piece: Annotated[int, Field(ge=0)] | None = (
         None  # connected pieces of a segment count by themselves, from so many pixels on; exported too
     )
+    ensemble_flips: Literal["none", "horizontal", "both"] = "none"  # how ensembles of the exported pipeline see photos mirrored
     samples: Annotated[int, Field(ge=0)] = 8  # images drawn in the sample sheet
 
 

@@ -21,6 +21,7 @@ from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.panoptic import PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.postprocess import Thresholds, to_panoptic
+from ldmseg.request import EnsembleFlips
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def evaluate(
     ensemble_size: int = 1,
     tile_size: float | None = None,
     tile_overlap: float = 0.25,
+    min_piece: int | None = None,
+    ensemble_flips: EnsembleFlips | None = None,
     seed: int = 0,
     batch_size: int = 8,
     limit: int | None = None,
@@ -65,7 +68,7 @@ def evaluate(
     Args:
         dataset: a `CaptionedDataset` for a model whose descriptor reads captions; of several captions the first counts.
         ensemble_size: draw so many samples of each image, and take what they agree on.
-        tile_size, tile_overlap: as in the pipeline.
+        tile_size, tile_overlap, min_piece, ensemble_flips: as in the pipeline.
         limit: only the first so many images.
         drop_rate: measure completion: this share of the labels' blocks is dropped and filled in again (figure 9).
         block_size: side of those blocks in pixels.
@@ -81,7 +84,8 @@ def evaluate(
         images, targets = [dataset.image(i) for i in indices], [dataset.map(i) for i in indices]
         prompt = [dataset.captions(i)[0] for i in indices] if isinstance(dataset, CaptionedDataset) else None
         asked: dict[str, Any] = {"num_inference_steps": steps, "sampler": sampler, "thresholds": thresholds, "prompt": prompt}
-        asked |= {"ensemble_size": ensemble_size, "tile_size": tile_size, "tile_overlap": tile_overlap}
+        asked |= {"ensemble_size": ensemble_size, "ensemble_flips": ensemble_flips}
+        asked |= {"tile_size": tile_size, "tile_overlap": tile_overlap, "min_piece": min_piece}
         generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in indices]
         started = time.monotonic()
         if drop_rate is None:
@@ -101,6 +105,7 @@ def evaluate(
         "class_agnostic": class_agnostic,
         **({"ensemble_size": ensemble_size} if ensemble_size > 1 else {}),
         **({"tile_size": tile_size, "tile_overlap": tile_overlap} if tile_size is not None else {}),
+        **{k: v for k, v in {"min_piece": min_piece, "ensemble_flips": ensemble_flips}.items() if v is not None},
         **({} if drop_rate is None else {"drop_rate": drop_rate, "block_size": block_size}),
     }
     return EvaluationReport(quality.compute(), count, seconds / count, settings)

@@ -212,6 +212,7 @@ class DiffusionStage(Stage):
             guidance_scale=config.descriptors.guidance_scale,
             tile_size=config.validation.tile_size,
             min_piece=config.validation.min_piece,
+            ensemble_flips=config.validation.ensemble_flips,
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
