@@ -89,6 +89,15 @@ def test_windows_change_the_result(capsys: pytest.CaptureFixture[str], model: Pa
     assert tiled["all"]["fp"] > whole["all"]["fp"]
 
 
+def test_pieces_and_mirrored_samples_change_the_result(capsys: pytest.CaptureFixture[str], model: Path) -> None:
+    args = ["evaluate", "--data", "scenes:2:val", "--model", model, "--device", "cpu", "--json", "--ensemble-size", "2"]
+    plain, asked = done(capsys, *args).json(), done(capsys, *args, "--min-piece", "5", "--ensemble-flips", "both").json()
+    settings = {name: asked["settings"].pop(name) for name in ("min_piece", "ensemble_flips")}
+    assert settings == {"min_piece": 5, "ensemble_flips": "both"}
+    assert asked["settings"] == plain["settings"]
+    assert asked["all"] != plain["all"]
+
+
 def test_inpaint_without_scikit_image(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     for name in ("skimage", "skimage.segmentation"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -129,6 +138,8 @@ def test_options_of_inpaint_alone(capsys: pytest.CaptureFixture[str], option: li
         (["--drop-rate", "0.5"], "--drop-rate"),
         (["--class-aware"], "--class-aware"),
         (["--tile-size", "64"], "--tile-size"),
+        (["--min-piece", "9"], "--min-piece"),
+        (["--ensemble-flips", "both"], "--ensemble-flips"),
         (["--plot", "."], "--plot"),
     ],
 )

@@ -45,6 +45,18 @@ def test_windows_see_more_than_the_whole(capsys: pytest.CaptureFixture[str], tmp
     assert not (tmp_path / "no").exists()
 
 
+def test_samples_may_see_the_photo_mirrored(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    one = photo(tmp_path / "a.png", 40, 56)
+    maps = []
+    for flips in ("none", "horizontal", "both"):
+        segment(capsys, model, one, "-o", tmp_path / flips, "--ensemble-size", 4, "--ensemble-flips", flips)
+        maps.append((tmp_path / flips / "a.png").read_bytes())
+    assert len(set(maps)) == 3
+    wrong = ["--ensemble-size", 4, "--ensemble-flips", "vertical"]
+    assert "--ensemble-flips" in refused(capsys, "segment", one, "--model", model, "-o", tmp_path / "no", *wrong)
+    assert not (tmp_path / "no").exists()
+
+
 def test_writes_maps_overlays_and_one_json(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     folder, output = tmp_path / "photos", tmp_path / "new" / "out"
     photo(folder / "b.png", 40, 24, seed=1)
