@@ -163,6 +163,14 @@ def test_pieces_are_split_once_all_is_drawn(pipe: LDMSegPipeline) -> None:
         pipe(photo(60, 60), min_piece=-1)
 
 
+def test_votes_on_windows_leave_borders_as_they_agree(pipe: LDMSegPipeline) -> None:
+    def drawn(**asked) -> PanopticMap:
+        return pipe(photo(50, 60), tile_size=30, generator=torch.Generator().manual_seed(1), **asked).maps[0]
+
+    assert drawn(ensemble_size=3) == drawn(ensemble_size=3, follow_edges=False) != drawn(ensemble_size=3, follow_edges=True)
+    assert drawn() == drawn(follow_edges=True) != drawn(follow_edges=False)
+
+
 def test_an_ensemble_votes_on_whole_maps(pipe: LDMSegPipeline) -> None:
     asked = {"tile_size": 30, "num_inference_steps": 1, "follow_edges": False}
     out = pipe([photo(40, 60), photo(30, 33, 1)], ensemble_size=3, generator=[torch.Generator().manual_seed(i) for i in (4, 5)], **asked)
