@@ -44,7 +44,10 @@ CAPTIONS = ["a cat", "dog"]
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_clip_folder(tmp_path_factory.mktemp("clip"))
+    """Folder of a CLIP model, and in it that of a mask autoencoder."""
+    folder = make_clip_folder(tmp_path_factory.mktemp("clip"))
+    build_tiny().mask_autoencoder.save_pretrained(folder / "autoencoder")
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -442,7 +445,6 @@ def scene_captions(folder: Path) -> Path:
 
 
 def stage(kind: str, clip: Path, folder: Path, **descriptors: Any) -> DiffusionStage:
-    build_tiny().mask_autoencoder.save_pretrained(clip / "autoencoder")
     files = {"captions": [str(scene_captions(folder))]} if kind == "clip-text" else {}
     return DiffusionStage(validate_config(run_config(clip, kind=kind, **files, **descriptors)))  # type: ignore[arg-type]
 
@@ -491,7 +493,6 @@ def test_a_photo_without_caption_is_named_before_training(clip: Path, tmp_path: 
     texts = json.loads(path.read_text())
     lost = load_dataset("scenes:6", size=32).name(3)
     path.write_text(json.dumps({name: text for name, text in texts.items() if name != lost}))
-    build_tiny().mask_autoencoder.save_pretrained(clip / "autoencoder")
     config = validate_config(run_config(clip, kind="clip-text", captions=[str(path)]))
     with pytest.raises(InputError, match=f"^captions: expected one of '{lost}'"):
         DiffusionStage(config)  # type: ignore[arg-type]
@@ -544,7 +545,6 @@ def test_configurations_that_cannot_be(overrides: list[str], message: str) -> No
 
 
 def test_guidance_without_a_descriptor_is_refused_before_training(clip: Path) -> None:
-    build_tiny().mask_autoencoder.save_pretrained(clip / "autoencoder")
     with pytest.raises(InputError, match=r"^guidance_scale: expected 1"):
         DiffusionStage(validate_config(run_config(clip, guidance_scale=3.0)))  # type: ignore[arg-type]
 

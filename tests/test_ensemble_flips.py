@@ -103,6 +103,8 @@ def test_it_is_the_models_own_default_and_nothing_alone(pipe: LDMSegPipeline, tm
     loaded = LDMSegPipeline.from_pretrained(tmp_path)
     asked = pipe(photo(), ensemble_size=4, ensemble_flips="both", generator=seeded(2)).maps[0]
     assert loaded(photo(), ensemble_size=4, generator=seeded(2)).maps[0] == asked
+    latents = loaded(photo(), ensemble_size=2, output_type="latent", generator=seeded(2)).maps[0]
+    assert torch.equal(latents, pipe(photo(), ensemble_size=2, output_type="latent", generator=seeded(2)).maps[0])
     assert loaded(photo(), generator=seeded(2)).maps[0] == pipe(photo(), generator=seeded(2)).maps[0]
 
 

@@ -94,30 +94,34 @@ def _seeds(ids: NDArray[np.integer], given: NDArray[np.integer], away: NDArray[n
 
 
 def _filled(photo: NDArray[np.uint8], seeds: NDArray[np.integer]) -> NDArray[np.integer]:
-    """(H, W) an id for every pixel; the seeds keep theirs."""
-    ids = np.unique(seeds[seeds != VOID])
-    if len(ids) == 1:
-        return np.full_like(seeds, ids[0])
-    height, width = seeds.shape
+    """(H, W) an id for every pixel; the seeds, of which there are some, keep theirs."""
     shrink = math.sqrt(seeds.size / WALKER_PIXELS)
-    if photo.std() > 0:  # a photo of one colour has no edges, and its contrast would be divided by
-        if shrink <= 1:
-            return _walked(photo, seeds)
-        small_height, small_width = (max(1, round(n / shrink)) for n in (height, width))
-        rows, columns = (np.arange(n) * small // n for n, small in ((height, small_height), (width, small_width)))
-        small_seeds = np.full((small_height, small_width), VOID, dtype=seeds.dtype)
-        sure = np.nonzero(seeds != VOID)
-        small_seeds[rows[sure[0]], columns[sure[1]]] = seeds[sure]  # so that no single pixel is lost between those that a grid would take
-        small_photo = np.asarray(Image.fromarray(photo).resize((small_width, small_height), Image.Resampling.BOX))
-        walked = _walked(small_photo, small_seeds)[rows[:, None], columns[None, :]]
-        seeds = np.where((seeds == VOID) & (distance_inside(walked) > 2 * shrink), walked, seeds)
-    return watershed(_gradient(photo), seeds)
+    if photo.std() == 0:  # a photo of one colour has no edges, and its contrast would be divided by
+        return watershed(_gradient(photo), seeds)
+    if shrink <= 1:
+        return _walked(photo, seeds)
+    coarse = _walked_smaller(photo, seeds, shrink)
+    settled = (seeds == VOID) & (distance_inside(coarse) > 2 * shrink)
+    return watershed(_gradient(photo), np.where(settled, coarse, seeds))
+
+
+def _walked_smaller(photo: NDArray[np.uint8], seeds: NDArray[np.integer], shrink: float) -> NDArray[np.integer]:
+    """(H, W) what the walker makes of a picture whose sides are `shrink` times shorter."""
+    height, width = (max(1, round(n / shrink)) for n in seeds.shape)
+    rows, columns = (np.arange(n) * small // n for n, small in zip(seeds.shape, (height, width), strict=True))
+    small_seeds = np.full((height, width), VOID, dtype=seeds.dtype)
+    sure = np.nonzero(seeds != VOID)
+    small_seeds[rows[sure[0]], columns[sure[1]]] = seeds[sure]  # so that no single pixel is lost between those that a grid would take
+    small_photo = np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BOX))
+    return _walked(small_photo, small_seeds)[rows[:, None], columns[None, :]]
 
 
 def _walked(photo: NDArray[np.uint8], seeds: NDArray[np.integer]) -> NDArray[np.integer]:
     values, labels = np.unique(seeds, return_inverse=True)  # VOID is 0, the walker's own "unknown"
-    if values[0] != VOID or len(values) <= 2:
-        return seeds if values[0] != VOID else np.full_like(seeds, values[-1])
+    if values[0] != VOID:
+        return seeds
+    if len(values) == 2:
+        return np.full_like(seeds, values[1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of probabilities that miss 0..1 by rounding
         return values[random_walker(rgb2lab(photo), labels.reshape(seeds.shape), beta=CONTRAST, mode="bf", channel_axis=-1)]

@@ -57,6 +57,8 @@ class Request:
     @classmethod
     def of(cls, config: Mapping[str, Any], **asked: Any) -> Self:
         """What was asked for; of a None, what the pipeline's `config` says."""
+        if asked["output_type"] == "latent" and asked["ensemble_flips"] is None:
+            asked["ensemble_flips"] = "none"  # latents of a mirrored photo are of no use beside the others
         for name in ("num_inference_steps", "guidance_scale", "tile_size", "min_piece", "ensemble_flips"):
             if asked[name] is None:
                 asked[name] = config[name]
