@@ -27,7 +27,7 @@ SMALL = 1 / 64
 CONTRAST = 25
 """How much a step in colour hinders the walker (`beta` of scikit-image, of CIELAB values)."""
 WALKER_PIXELS = 2**16
-"""A larger photo is walked over at this many pixels, which takes half a second on one core, and flooded near borders at its own size."""
+"""A larger photo is walked over at this many pixels, since the walker's linear system grows, and flooded near borders at its own size."""
 WORKING_SIZE = 768
 """Pixels of the longer side, above which the flood runs on a smaller picture."""
 

@@ -192,7 +192,7 @@ class LDMSegPipeline(DiffusionPipeline):
             latents: (B K, C, h, w) standard normal noise to start from, in place of drawn noise; the K of an image stand together.
             sampler: `ddim`, `ddpm` or `renoise`.
             thresholds: what is left void (`Thresholds`).
-            follow_edges: whether borders are put where the photo has edges (`ldmseg.edges`); under a second of one core. With windows
+            follow_edges: whether borders are put where the photo has edges (`ldmseg.edges`); costs no pass of a network. With windows
                 *and* an ensemble only where it is asked for: votes on overlapping windows agree on borders by themselves.
             ensemble_size: K samples are drawn of each image, in one batch; the map is what they agree on (`ldmseg.ensemble`).
             output_type: see `LDMSegOutput`.
