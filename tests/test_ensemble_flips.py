@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import NUM_IDS, build_tiny
 
+from ldmseg.cli import options
+from ldmseg.config.schema import ValidationConfig
 from ldmseg.ensemble import consensus
 from ldmseg.errors import InputError
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
-from ldmseg.request import VIEWS, mirror
+from ldmseg.request import VIEWS, EnsembleFlips, mirror
 
 HEIGHT, WIDTH = 40, 56
 
@@ -113,3 +117,9 @@ def test_bad_input(pipe: LDMSegPipeline) -> None:
         pipe(photo(), ensemble_size=2, ensemble_flips="vertical")
     with pytest.raises(InputError, match="output_type: expected another than 'latent' with ensemble_flips"):
         pipe(photo(), ensemble_size=2, ensemble_flips="both", output_type="latent")
+
+
+def test_every_place_knows_the_same_flips() -> None:
+    """The command line and configurations name them without importing the pipeline."""
+    known = get_args(EnsembleFlips)
+    assert tuple(VIEWS) == get_args(options.Flips) == get_args(ValidationConfig.model_fields["ensemble_flips"].annotation) == known
