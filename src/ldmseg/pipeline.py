@@ -383,7 +383,8 @@ class LDMSegPipeline(DiffusionPipeline):
         generators = request.generators(len(images), copies)
         device, dtype = self._execution_device, self.unet.dtype
 
-        pixels = image_batch(images, self.config["image_size"]).to(device, dtype)  # (B, 3, S, S)
+        side = self.config["image_size"] * self.image_encoder.input_scale
+        pixels = image_batch(images, side).to(device, dtype)  # (B, 3, s S, s S)
         image_latents = self.image_encoder.encode(pixels).repeat_interleave(copies, 0)  # (B K, C, h, w)
         shape = (len(image_latents), self.mask_autoencoder.config["latent_channels"], *image_latents.shape[-2:])
         x = self._noise(request.latents, shape, generators).to(device, dtype)

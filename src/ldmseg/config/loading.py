@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ldmseg.config.schema import AutoencoderRunConfig, DiffusionRunConfig
+from ldmseg.config.schema import AutoencoderRunConfig, DiffusionRunConfig, MixedSet
 from ldmseg.errors import InputError
 
 _RUN: TypeAdapter[AutoencoderRunConfig | DiffusionRunConfig] = TypeAdapter(
@@ -98,11 +98,12 @@ def _assign(values: dict[str, Any], path: list[str], value: Any, override: str) 
 
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("autoencoder", "diffusion") or len(first["loc"]) == 1)
-    if len(first["loc"]) > 1 and first["loc"][0] in ("autoencoder", "diffusion"):
-        where = ".".join(str(part) for part in first["loc"][1:])
+    loc = tuple(part for part in first["loc"] if part not in ("one", "several"))  # the two forms of data.train
+    where = ".".join(str(part) for part in loc if part not in ("autoencoder", "diffusion") or len(loc) == 1)
+    if len(loc) > 1 and loc[0] in ("autoencoder", "diffusion"):
+        where = ".".join(str(part) for part in loc[1:])
     if first["type"] == "extra_forbidden":
-        known = _known_keys(first["loc"])
+        known = _known_keys(loc)
         close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
         return f"config: {where!r} is no known key; {hint}"
@@ -113,5 +114,5 @@ def _one_line(error: ValidationError) -> str:
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     model: Any = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}[str(loc[0])]
     for key in loc[1:-1]:
-        model = model.model_fields[str(key)].annotation
+        model = MixedSet if isinstance(key, int) else model.model_fields[str(key)].annotation  # a list of models: data.train
     return sorted(model.model_fields)

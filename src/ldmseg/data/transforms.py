@@ -16,7 +16,7 @@ from ldmseg.panoptic import VOID
 PADDING = 128
 """The gray of what lies outside the photo; its labels are void."""
 
-SCALE_RANGES = {"crop": (1.0, 1.0), "jitter": (0.1, 2.0)}
+SCALE_RANGES = {"crop": (1.0, 1.0), "jitter": (0.1, 2.0), "zoom": (1.0, 2.0)}
 """Of `data.scale_range`; the second is that of large-scale jitter in Simple Copy-Paste (Ghiasi et al. 2021)."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)[:, None, None]  # ITU-R BT.601
@@ -49,6 +49,11 @@ class View:
     def whole(self) -> bool:
         """Whether it shows the whole image and nothing else."""
         return self.height == self.width == self.size and self.top == self.left == 0
+
+    def times(self, factor: int) -> View:
+        """The same window with `factor` times as many pixels along each side."""
+        height, width, top, left, size = (factor * length for length in (self.height, self.width, self.top, self.left, self.size))
+        return View(height, width, top, left, size, self.flip)
 
     def ids(self, ids: NDArray[np.integer]) -> NDArray[np.integer]:
         """(H, W) ids -> (S, S), the id under each pixel's centre, `VOID` outside; ids are never mixed."""
@@ -106,7 +111,8 @@ def draw_view(shape: tuple[int, int], config: DataConfig, rng: np.random.Generat
     """The window of one training sample.
 
     `square` shows the whole image, whatever its proportions (the paper); `crop` scales the shorter side to `size`, `jitter` the longer
-    one, each times a number drawn from `scale_range`, and the window lies anywhere inside, or the image anywhere in the window.
+    one, each times a number drawn from `scale_range`, and the window lies anywhere inside, or the image anywhere in the window. `zoom`
+    scales both sides to `size` times the number, for a window of the image's own proportions, except in a share of `whole_rate`.
 
     Args:
         shape: (H, W) of the map.
@@ -115,9 +121,12 @@ def draw_view(shape: tuple[int, int], config: DataConfig, rng: np.random.Generat
     height = width = size
     top = left = 0
     if config.resize != "square":
-        side = min(shape) if config.resize == "crop" else max(shape)
-        scale = rng.uniform(*(config.scale_range or SCALE_RANGES[config.resize])) * size / side
-        height, width = (max(1, round(scale * length)) for length in shape)
+        scale = rng.uniform(*(config.scale_range or SCALE_RANGES[config.resize]))
+        if config.resize == "zoom":
+            height = width = size if rng.random() < config.whole_rate else max(1, round(scale * size))
+        else:
+            side = min(shape) if config.resize == "crop" else max(shape)
+            height, width = (max(1, round(scale * size / side * length)) for length in shape)
         top, left = (int(rng.integers(min(0, length - size), max(0, length - size) + 1)) for length in (height, width))
     return View(height, width, top, left, size, flip=bool(config.flip and rng.random() < 0.5))
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch import Tensor
 from ldmseg.codes import IdPolicy, assign_given, limit_segments
 from ldmseg.config import DataConfig, DiffusionRunConfig
 from ldmseg.data.captions import CaptionedDataset
-from ldmseg.data.datasets import PanopticDataset, load_dataset
+from ldmseg.data.datasets import PanopticDataset, load_dataset, load_mixture
 from ldmseg.data.latent_cache import LatentCache
 from ldmseg.data.partial import random_partial
 from ldmseg.data.transforms import Color, View, draw_color, draw_view
@@ -36,11 +35,13 @@ from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.items import Items
 from ldmseg.training.networks import diffusion_networks
 from ldmseg.training.stage import Stage, sample_generators, sample_rng
+from ldmseg.training.taught import taught_cells, without_ground
 from ldmseg.visualize import contact_sheet, overlay
 
 
 class Prepared(NamedTuple):
-    """One sample on the CPU: photo (3, S, S) uint8, coded ids (S, S) and the known part of them (S, S), 0 where unknown.
+    """One sample on the CPU: photo (3, s S, s S) uint8, coded ids (S, S) and the known part of them (S, S), 0 where unknown; `cells` (h, w)
+    are 1 where the map teaches. s is the image encoder's `input_scale`.
 
     With `data.latents` the photo's latents (C, h, w) stand in for it.
     """
@@ -50,17 +51,19 @@ class Prepared(NamedTuple):
     photo: NDArray[np.uint8] | NDArray[np.floating]
     ids: NDArray[np.int16]
     known: NDArray[np.int16]
+    cells: NDArray[np.float32]
     caption: str = ""
 
 
 @dataclass(frozen=True)
 class DiffusionBatch:
-    """`photos` (B, 3, S, S) uint8, or their latents (B, C, h, w); `ids` and `known` (B, S, S) int64, the model's ids, 0 void or unknown;
-    `items`: keys of the cache."""
+    """`photos` (B, 3, s S, s S) uint8, or their latents (B, C, h, w); `ids` and `known` (B, S, S) int64, the model's ids, 0 void or
+    unknown; `cells` (B, 1, h, w) 1 where the map teaches; `items`: keys of the cache."""
 
     photos: Tensor
     ids: Tensor
     known: Tensor
+    cells: Tensor
     numbers: tuple[int, ...]
     items: tuple[int, ...]
     captions: tuple[str, ...] = ()
@@ -68,10 +71,9 @@ class DiffusionBatch:
 
 @dataclass(frozen=True)
 class Target:
-    """What one map contributes, each (1, .., h, w): clean `latents`, labelled `cells`, and the `partial` map's latents with `validity`."""
+    """What one map contributes, each (1, .., h, w): clean `latents`, and the `partial` map's latents with `validity`."""
 
     latents: Tensor
-    cells: Tensor
     partial: Tensor
     validity: Tensor
 
@@ -86,9 +88,10 @@ class DiffusionStage(Stage):
         networks = diffusion_networks(config)
         self.autoencoder, self.image_encoder = networks.autoencoder, networks.image_encoder
         self.denoiser, self.descriptor = networks.denoiser, networks.descriptor
-        self.train_data = load_dataset(config.data.train, size=config.data.size, segments=config.data.scene_segments)
+        self.mixture = load_mixture(config.data.train, size=config.data.size, segments=config.data.scene_segments)
+        self.train_data = self.mixture.whole
         self.val_data = load_dataset(config.data.val, size=config.data.size, segments=config.data.scene_segments)
-        self.train_items = Items(len(self.train_data), config.data.on_error, "data.train")
+        self.train_items = Items.of(self.mixture, config.data.on_error, "data.train")
         self.val_items = Items(len(self.val_data), config.data.on_error, "data.val")
         if self.descriptor is not None and self.descriptor.sees == "caption":
             self.train_data, self.val_data = (_captioned(data, config) for data in (self.train_data, self.val_data))
@@ -100,6 +103,9 @@ class DiffusionStage(Stage):
         super().train(mode)
         self.autoencoder.eval()
         return self
+
+    def lr_factor(self, name: str) -> float:
+        return self.config.image_encoder.adapter_lr if name.startswith("image_encoder.adapter.") else 1.0
 
     # ------------------------------------------------------------------------------------------------------------------ samples
     def load_sample(self, number: int) -> Prepared:
@@ -121,8 +127,11 @@ class DiffusionStage(Stage):
         known = np.zeros(pmap.shape, dtype=bool)
         if self.denoiser.config["partial"] and rng.random() < config.partial.rate:
             known = random_partial(pmap, config.partial.kinds, rng).ids != VOID
+        labelling = self.mixture.labelling(item)
+        pmap = without_ground(pmap, known) if labelling == "figure_ground" else pmap
         ids = _coded(pmap, known, num_ids, config.id_policy, rng)
-        return Prepared(number, item, photo, ids, np.where(known, ids, VOID).astype(np.int16), self._caption(item, rng))
+        cells = taught_cells(ids, labelling, self.autoencoder.downscale)
+        return Prepared(number, item, photo, ids, np.where(known, ids, VOID).astype(np.int16), cells, self._caption(item, rng))
 
     def _caption(self, item: int, rng: np.random.Generator) -> str:
         """One of those that the photo has; "" where no descriptor reads it."""
@@ -132,12 +141,12 @@ class DiffusionStage(Stage):
     def _photo(self, item: int, view: View, color: Color | None) -> NDArray[np.uint8] | NDArray[np.floating]:
         if self.latents is not None:
             return self.latents.read(item, view.flip)
-        return view.image(self.train_data.image(item), color)
+        return view.times(self.image_encoder.input_scale).image(self.train_data.image(item), color)
 
     def collate(self, samples: Sequence[Prepared]) -> DiffusionBatch:
-        photos, ids, known = (torch.from_numpy(np.stack(parts)) for parts in zip(*(s[2:5] for s in samples), strict=True))
+        photos, ids, known, cells = (torch.from_numpy(np.stack(parts)) for parts in zip(*(s[2:6] for s in samples), strict=True))
         numbers, items, captions = (tuple(parts) for parts in zip(*((s.number, s.item, s.caption) for s in samples), strict=True))
-        return DiffusionBatch(photos, ids.long(), known.long(), numbers, items, captions)
+        return DiffusionBatch(photos, ids.long(), known.long(), cells[:, None], numbers, items, captions)
 
     # --------------------------------------------------------------------------------------------------------------------- loss
     def forward(self, batch: DiffusionBatch) -> dict[str, Tensor]:
@@ -151,7 +160,7 @@ class DiffusionStage(Stage):
             drop.append(torch.rand((), generator=generator))
         draws = torch.stack(uniform).to(device)  # (B, 2): timestep, and whether to self-condition
         rate = loss.self_condition_rate
-        timestep = draw_timesteps(draws[:, 0], self.schedule, loss.noise_bias)
+        timestep = draw_timesteps(draws[:, 0], self.schedule, loss.noise_bias, loss.pure_noise_rate)
         photos = batch.photos.to(noise[0].dtype)
         condition = Condition(self._image_latents(photos), tokens=self._tokens(photos, batch, torch.stack(drop).to(device)))  # (B, C, h, w)
         if self.denoiser.config["partial"]:
@@ -168,7 +177,7 @@ class DiffusionStage(Stage):
             timestep,
             weight=loss.weight,
             snr_clamp=loss.snr_clamp,
-            cells=target.cells if loss.ignore_void else None,
+            cells=batch.cells if loss.ignore_void else None,
             self_condition=draws[:, 1] < rate if rate and self.denoiser.config["self_condition"] else None,
         )
         return {"loss": total}
@@ -193,7 +202,7 @@ class DiffusionStage(Stage):
             if item not in self._targets:  # one at a time, so that a value does not depend on who came first
                 self._targets[item] = _encode(self.autoencoder, batch.ids[index : index + 1], batch.known[index : index + 1])
         found = [self._targets[item] for item in batch.items]
-        return Target(*(torch.cat([getattr(t, name) for t in found]) for name in ("latents", "cells", "partial", "validity")))
+        return Target(*(torch.cat([getattr(t, name) for t in found]) for name in ("latents", "partial", "validity")))
 
     # ---------------------------------------------------------------------------------------------------------------- results
     def pipeline(self) -> LDMSegPipeline:
@@ -272,6 +281,5 @@ def _rows(condition: Condition, rows: Tensor | None) -> Condition:
 
 
 def _encode(autoencoder: MaskAutoencoder, ids: Tensor, known: Tensor) -> Target:
-    labelled = F.max_pool2d((ids != VOID).float()[:, None], autoencoder.downscale, ceil_mode=True)  # (B, 1, h, w)
     given = known_cells(autoencoder, known)
-    return Target(autoencoder.encode(ids).float(), labelled, given.latents, given.validity)  # float: autocast narrows it
+    return Target(autoencoder.encode(ids).float(), given.latents, given.validity)  # float: autocast narrows it

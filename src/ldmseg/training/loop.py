@@ -92,7 +92,7 @@ def train(stage: Stage, config: RunConfig, run: Path, on_step: Callable[[int, di
     averages, started = Averages(), time.monotonic()
     for batches in steps(stage, config, progress.step, accelerator):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress.step, optim)
+            group["lr"] = learning_rate(progress.step, optim) * group["lr_factor"]
         for batch in batches:
             with accelerator.accumulate(model):
                 with autocast(accelerator):
