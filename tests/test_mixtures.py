@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coco_set import make_coco_set
+from coco_set import make_coco_set, truncate
+from command import done, refused, run
 from tiny import tiny_pipeline
 
 from ldmseg.config import MixedSet, load_config
@@ -89,3 +90,29 @@ def test_a_mixture_that_cannot_be_is_refused(train: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         load_config("scenes-diffusion", [f"data.train={train}"])
     assert "\n" not in str(caught.value)
+
+
+def test_check_says_what_a_mixture_holds(capsys: pytest.CaptureFixture[str], photos: str) -> None:
+    say_labelling(photos, "things_only")
+    sets = f"data.train=[{{data: 'scenes:5'}}, {{data: '{photos}', weight: 3}}]"
+    found = done(capsys, "data", "check", "--config", "scenes-diffusion", "--set", sets, "--json").json()
+    scenes, mine = found["sets"]
+    assert (scenes["items"], scenes["share"], scenes["labelling"], scenes["labelled"]) == (5, 0.25, "dense", 1.0)
+    assert (mine["spec"], mine["items"], mine["share"], mine["labelling"]) == (photos, 6, 0.75, "things_only")
+    data = load_dataset(photos)
+    assert mine["segments"] == pytest.approx(np.mean([len(data.map(index)) for index in range(6)]))
+    assert found["images"] == 6 and found["findings"] == []
+    table = done(capsys, "data", "check", "--config", "scenes-diffusion", "--set", sets)
+    assert "things only" in table.out and table.err.endswith("6 images checked: nothing is wrong\n")
+
+
+def test_check_of_a_part_opens_its_files_alone(capsys: pytest.CaptureFixture[str], photos: str) -> None:
+    truncate(parse_spec(photos).root / "images" / "002.png")
+    assert done(capsys, "data", "check", "--data", f"{photos}[3:6]").err == "3 images checked: nothing is wrong\n"
+    assert run(capsys, "data", "check", "--data", f"{photos}[0:3]").code == 1
+
+
+def test_check_wants_a_data_set_or_a_configuration(capsys: pytest.CaptureFixture[str], photos: str) -> None:
+    assert refused(capsys, "data", "check") == "--data, --config: expected one of them, got neither"
+    message = refused(capsys, "data", "check", "--data", photos, "--config", "scenes-diffusion")
+    assert message == "--data, --config: expected one of them, got both"
