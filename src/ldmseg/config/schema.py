@@ -77,10 +77,12 @@ class DataConfig(Config):
     # crop: times the shorter side fits (1, 1); jitter: times the whole fits (0.1, 2); zoom: times the squared whole fits (1, 2)
     scale_range: tuple[Scale, Scale] | None = None
     whole_rate: Fraction = 0.33  # zoom: share of the samples that show the whole image
+    windows: Positive | None = None  # zoom: so many windows of each photo, the same ones in every epoch; none: a new one each time
     scene_segments: tuple[Positive, Positive] = (4, 12)
     flip: bool = True
     color: ColorConfig = ColorConfig()
     latents: str | None = None  # a folder that `ldmseg data cache` made of `train`: stage 2 then reads no photo
+    features: str | None = None  # a folder that `ldmseg data cache --config` made for this run: the backbone then sees no photo
     on_error: Literal["stop", "skip"] = "stop"  # what a photo or map that cannot be read does to the run
     workers: Annotated[int, Field(ge=0)] = 0
 
@@ -90,6 +92,12 @@ class DataConfig(Config):
             raise ValueError(f"scale_range: expected none with resize square, got {list(self.scale_range)}")
         if self.scale_range is not None and self.scale_range[0] > self.scale_range[1]:
             raise ValueError(f"scale_range: expected the smaller scale first, got {list(self.scale_range)}")
+        if self.windows is not None and self.resize != "zoom":
+            raise ValueError(f"windows: expected none with resize {self.resize}, got {self.windows}")
+        fixed = self.resize == "square" or self.windows is not None
+        if self.features is not None and (not fixed or self.color != ColorConfig() or self.latents is not None):
+            what = "latents" if self.latents is not None else "color" if fixed else f"resize {self.resize}"
+            raise ValueError(f"features: expected resize square or zoom with windows, no color and no latents, got {what}")
         if self.latents is not None and (self.resize != "square" or self.color != ColorConfig()):
             what = f"resize {self.resize}" if self.resize != "square" else "color"
             raise ValueError(f"latents: expected resize square and no color, since a cache holds whole photos as they are, got {what}")
@@ -174,8 +182,9 @@ class AutoencoderRunConfig(RunConfig):
 
     @model_validator(mode="after")
     def _photoless(self) -> Self:
-        if self.data.latents is not None or self.data.color != ColorConfig():
-            key = "latents" if self.data.latents is not None else "color"
+        keys = (key for key in ("latents", "features") if getattr(self.data, key) is not None)
+        key = next(keys, "color" if self.data.color != ColorConfig() else None)
+        if key is not None:
             raise ValueError(f"data.{key}: expected none in stage 1, which sees no photo")
         return self
 
@@ -287,6 +296,7 @@ class DiffusionRunConfig(RunConfig):
 
     @model_validator(mode="after")
     def _seeing(self) -> Self:
-        if self.descriptors.kind == "clip-image" and self.data.latents is not None:
-            raise ValueError("data.latents: expected none with descriptors.kind clip-image, which sees the photos")
+        cached = next((key for key in ("latents", "features") if getattr(self.data, key) is not None), None)
+        if self.descriptors.kind == "clip-image" and cached is not None:
+            raise ValueError(f"data.{cached}: expected none with descriptors.kind clip-image, which sees the photos")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ldmseg.config import ColorConfig, DataConfig
+from ldmseg.errors import InputError
 from ldmseg.inputs import image_batch, load_images
 from ldmseg.panoptic import VOID
 
@@ -129,6 +130,36 @@ def draw_view(shape: tuple[int, int], config: DataConfig, rng: np.random.Generat
             height, width = (max(1, round(scale * size / side * length)) for length in shape)
         top, left = (int(rng.integers(min(0, length - size), max(0, length - size) + 1)) for length in (height, width))
     return View(height, width, top, left, size, flip=bool(config.flip and rng.random() < 0.5))
+
+
+def view_count(config: DataConfig) -> int:
+    """How many fixed views a photo has: the whole, the whole mirrored where flips are on, and `data.windows` windows.
+
+    Raises:
+        InputError: views are drawn anew each time.
+    """
+    if config.resize not in ("square", "zoom") or (config.resize == "zoom" and config.windows is None):
+        raise InputError(f"data.windows: expected a number of windows with resize zoom, or resize square, got resize {config.resize}")
+    return 1 + config.flip + (config.windows or 0)
+
+
+def fixed_view(item: int, number: int, config: DataConfig) -> View:
+    """View `number` of a photo: a function of the two alone, whatever the seed of a run."""
+    whole = View.square(config.size)
+    if number <= config.flip:
+        return replace(whole, flip=number == 1)
+    rng = np.random.default_rng([item, number, 4])
+    scaled = max(1, round(rng.uniform(*(config.scale_range or SCALE_RANGES["zoom"])) * config.size))
+    top, left = (int(rng.integers(min(0, scaled - config.size), max(0, scaled - config.size) + 1)) for _ in range(2))
+    return View(scaled, scaled, top, left, config.size, flip=bool(config.flip and rng.random() < 0.5))
+
+
+def draw_view_number(config: DataConfig, rng: np.random.Generator) -> int:
+    """Which fixed view a training sample shows: the whole photo in a share of `whole_rate`, else one of the windows."""
+    wholes = 1 + config.flip
+    if not config.windows or rng.random() < config.whole_rate:
+        return int(rng.integers(wholes))
+    return wholes + int(rng.integers(config.windows))
 
 
 def draw_color(config: ColorConfig, rng: np.random.Generator) -> Color | None:

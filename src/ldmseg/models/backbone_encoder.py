@@ -101,8 +101,12 @@ class BackboneImageEncoder(ImageEncoder):
         return self.backbone(images.contiguous(memory_format=torch.channels_last))
 
     def _latents(self, images: Tensor) -> Tensor:
-        own = self.stem.encode(F.avg_pool2d(images, self.input_scale) if self.input_scale > 1 else images)
-        return torch.cat([own, self.adapter(self.features(images), own.shape[-2:]).to(own.dtype)], dim=1)
+        return self.joined(F.avg_pool2d(images, self.input_scale), self.features(images))
+
+    def joined(self, reduced: Tensor, features: Sequence[Tensor]) -> Tensor:
+        """Latents of photos (B, 3, H, W) in [-1, 1] at the map's size, and of what `features` said of them."""
+        own = self.stem.encode(reduced)  # (B, C, h, w)
+        return torch.cat([own, self.adapter(features, own.shape[-2:]).to(own.dtype)], dim=1)
 
 
 class Adapter(nn.Module):

@@ -77,7 +77,11 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
             raise InputError(f"images: expected shape (B, 3, H, W), got {tuple(images.shape)}")
-        return self._latents(pad_to_multiple(images.to(self.dtype), self.downscale * self.input_scale)).to(images.dtype)
+        return self._latents(self.padded(images.to(self.dtype))).to(images.dtype)
+
+    def padded(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) continued until f times the input scale divides H and W."""
+        return pad_to_multiple(images, self.downscale * self.input_scale)
 
     def forward(self, images: Tensor) -> Tensor:
         """`encode`, for a wrapped encoder (compiled, DDP), which is called instead."""
