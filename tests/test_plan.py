@@ -82,7 +82,7 @@ def from_sd(sources: Path, **settings: Any) -> Any:
         from_sd,
         lambda folder: from_sd(folder, descriptors={"kind": "clip-image", "source": str(folder / "clip"), "patches": True}),
         lambda folder: diffusion_config(folder, descriptors={"kind": "learned", "width": 10}),
-        lambda folder: diffusion_config(folder, init=str(folder / "pipeline")),
+        lambda folder: diffusion_config(folder, init=str(folder / "pipeline"), denoiser={}),
         lambda folder: diffusion_config(folder, optim={"batch_size": 2, "gradient_checkpointing": True}),
     ],
 )

@@ -101,7 +101,7 @@ class ValidationConfig(Config):
     every: Positive = 1000  # steps
     limit: Positive | None = None  # only the first so many images of data.val
     steps: Positive = 20  # sampling steps (stage 2); the exported pipeline's default too, as are the next four
-    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sampler: Literal["ddim", "ddpm", "renoise"] = "ddim"
     tile_size: Annotated[float, Field(ge=0)] = (
         0  # windows of so many pixels, up to 1 a share of the shorter side; 0: the whole photo; exported too
     )
@@ -231,7 +231,7 @@ class DiffusionRunConfig(RunConfig):
     """`ldmseg train diffusion`."""
 
     stage: Literal["diffusion"]
-    init: str | None = None  # a pipeline folder or `default` whose networks are the start
+    init: str | None = None  # a pipeline folder or `default` whose networks are the start; what is not set here is as in that pipeline
     autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`, which beside `init` is that model's own
     latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
     id_policy: Literal["random", "spatial"] = "random"
@@ -245,7 +245,8 @@ class DiffusionRunConfig(RunConfig):
 
     @model_validator(mode="after")
     def _cacheable(self) -> Self:
-        if self.cache and self.id_policy == "random":
+        inherits = self.init is not None and "id_policy" not in self.model_fields_set
+        if self.cache and self.id_policy == "random" and not inherits:
             raise ValueError("cache: expected false with id_policy random, whose latents differ each time, got true")
         return self
 

@@ -34,7 +34,7 @@ from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.items import Items
-from ldmseg.training.networks import diffusion_networks
+from ldmseg.training.networks import begin_diffusion
 from ldmseg.training.stage import Stage, sample_generators, sample_rng
 from ldmseg.visualize import contact_sheet, overlay
 
@@ -77,13 +77,17 @@ class Target:
 
 
 class DiffusionStage(Stage):
-    """Denoiser and image encoder with the denoising loss; the mask autoencoder is frozen."""
+    """Denoiser and image encoder with the denoising loss; the mask autoencoder is frozen.
+
+    `config` is the one given, with the settings of a pipeline that is its `init` where they were left open.
+    """
 
     def __init__(self, config: DiffusionRunConfig) -> None:
         super().__init__()
-        self.config = config
+        start = begin_diffusion(config)
+        self.config = config = start.config
+        self.finishing, networks = start.finishing, start.networks
         self.schedule = NoiseSchedule(**config.schedule.model_dump())
-        networks = diffusion_networks(config)
         self.autoencoder, self.image_encoder = networks.autoencoder, networks.image_encoder
         self.denoiser, self.descriptor = networks.denoiser, networks.descriptor
         self.train_data = load_dataset(config.data.train, size=config.data.size, segments=config.data.scene_segments)
@@ -208,6 +212,9 @@ class DiffusionStage(Stage):
             id_policy=config.id_policy,
             num_inference_steps=config.validation.steps,
             sampler=config.validation.sampler,
+            rescale_std=self.finishing.rescale_std,
+            thresholds=self.finishing.thresholds,
+            follow_edges=self.finishing.follow_edges,
             descriptor=self.descriptor,
             guidance_scale=config.descriptors.guidance_scale,
             tile_size=config.validation.tile_size,
