@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ldmseg.formats.atomic import write_json
+from ldmseg.atomic import write_json
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

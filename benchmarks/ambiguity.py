@@ -19,6 +19,7 @@ from _results import command_line, write_result
 from numpy.typing import NDArray
 
 from ldmseg import LDMSegPipeline, PanopticMap, load_dataset
+from ldmseg.atomic import atomic_write
 from ldmseg.data.datasets import AnnotatedDataset
 from ldmseg.evaluate.ambiguity import (
     COVERED,
@@ -31,7 +32,6 @@ from ldmseg.evaluate.ambiguity import (
     slic_answers,
     summarize,
 )
-from ldmseg.formats.atomic import atomic_write
 
 
 def measure(

@@ -20,11 +20,11 @@ from _results import command_line, write_result
 from PIL import Image
 
 from ldmseg import VOID, LDMSegPipeline, PanopticMap, PanopticQuality, load_dataset
+from ldmseg.atomic import atomic_write
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.partial import drop_blocks
-from ldmseg.ensemble import consensus
 from ldmseg.evaluate.reliability import ConfidenceReport, draw_reliability, measure_confidence
-from ldmseg.formats.atomic import atomic_write
+from ldmseg.inference.ensemble import consensus
 from ldmseg.metrics.confidence import ConfidenceResult, right_pixels
 from ldmseg.metrics.covering import quality_matrix
 from ldmseg.pipeline import LDMSegOutput

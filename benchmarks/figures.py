@@ -33,13 +33,13 @@ from _results import RESULTS, command_line, write_result
 from PIL import Image
 
 from ldmseg import LDMSegPipeline, NoiseSchedule, PanopticMap, PanopticQuality, load_config, load_dataset
+from ldmseg.atomic import atomic_write
 from ldmseg.codes import assign_ids
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.evaluate import evaluate
-from ldmseg.formats.atomic import atomic_write
-from ldmseg.postprocess import to_panoptic
-from ldmseg.training.autoencoder import AutoencoderStage
+from ldmseg.inference.postprocess import to_panoptic
 from ldmseg.training.loop import train
+from ldmseg.training.stages.autoencoder import AutoencoderStage
 from ldmseg.visualize import color_map, contact_sheet, overlay
 
 STEPS = (1, 2, 3, 5, 8, 12, 20, 30, 50)

@@ -14,8 +14,8 @@ from _results import write_result
 
 from ldmseg import LDMSegPipeline, load_config, load_dataset
 from ldmseg.evaluate import evaluate
-from ldmseg.training.diffusion import DiffusionStage
 from ldmseg.training.loop import train
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 STEPS = (1, 2, 4, 8, 20, 50)
 

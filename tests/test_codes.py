@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ldmseg.codes import Code, IdPolicy, assign_ids, cell_centres, code_channels, codebook, decode_ids, encode_ids, limit_segments
+from ldmseg.choices import Code, IdPolicy
+from ldmseg.codes import assign_ids, cell_centres, code_channels, codebook, decode_ids, encode_ids, limit_segments
 from ldmseg.errors import InputError
 from ldmseg.panoptic import PanopticMap
 

@@ -21,6 +21,7 @@ from ldmseg import LDMSegPipeline, PanopticMap
 from ldmseg.config import load_config, validate_config
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import load_dataset
+from ldmseg.diffusion.guidance import check_descriptor, guided
 from ldmseg.errors import InputError
 from ldmseg.evaluate import evaluate
 from ldmseg.formats.captions import Captions, read_captions
@@ -34,8 +35,7 @@ from ldmseg.models.descriptors import (
     LearnedDescriptor,
     build_descriptor,
 )
-from ldmseg.models.guidance import check_descriptor, guided
-from ldmseg.training.diffusion import DiffusionStage
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 WIDTH = 10
 KINDS = ("clip-image", "clip-text", "learned")
@@ -218,7 +218,7 @@ importlib.metadata.version = hidden
 @pytest.mark.slow  # another Python, which imports torch
 def test_only_clip_needs_transformers(clip: Path) -> None:
     code = f"""
-import numpy, ldmseg, ldmseg.training.loop, ldmseg.training.diffusion
+import numpy, ldmseg, ldmseg.training.loop, ldmseg.training.stages.diffusion
 from ldmseg.errors import InputError
 from ldmseg.models.descriptors import build_descriptor
 pipe = ldmseg.LDMSegPipeline.from_pretrained("default")

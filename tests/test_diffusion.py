@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ldmseg.diffusion.objective import denoising_loss, draw_timesteps, loss_weight
 from ldmseg.diffusion.sampler import image_noise, resampled, sample
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
+from ldmseg.training.losses.denoising import denoising_loss, draw_timesteps, loss_weight
 
 RELEASE_WEIGHTS = {
     "max_clamp_snr_5": ("clamped-snr", 5.0),

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from ldmseg.ensemble import Consensus, consensus
 from ldmseg.errors import InputError
+from ldmseg.inference.ensemble import Consensus, consensus
 from ldmseg.metrics.covering import covering
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import NUM_IDS, build_tiny
 
-from ldmseg.cli import options
-from ldmseg.config.schema import ValidationConfig
-from ldmseg.ensemble import consensus
+from ldmseg.choices import EnsembleFlips
 from ldmseg.errors import InputError
+from ldmseg.inference.ensemble import consensus
+from ldmseg.inference.options import VIEWS, mirror
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
-from ldmseg.request import VIEWS, EnsembleFlips, mirror
 
 HEIGHT, WIDTH = 40, 56
 
@@ -119,7 +118,5 @@ def test_bad_input(pipe: LDMSegPipeline) -> None:
         pipe(photo(), ensemble_size=2, ensemble_flips="both", output_type="latent")
 
 
-def test_every_place_knows_the_same_flips() -> None:
-    """The command line and configurations name them without importing the pipeline."""
-    known = get_args(EnsembleFlips)
-    assert tuple(VIEWS) == get_args(options.Flips) == get_args(ValidationConfig.model_fields["ensemble_flips"].annotation) == known
+def test_every_choice_of_flips_has_its_views() -> None:
+    assert tuple(VIEWS) == get_args(EnsembleFlips)

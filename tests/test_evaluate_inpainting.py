@@ -11,13 +11,14 @@ from PIL import Image
 from tiny import build_tiny
 
 from ldmseg import VOID, PanopticMap, Segment
+from ldmseg.choices import InpaintMethod
 from ldmseg.data.cases import KINDS, NOISY, Case, make_cases
 from ldmseg.data.datasets import SceneDataset
 from ldmseg.errors import InputError
 from ldmseg.evaluate import evaluate, evaluate_inpainting
 from ldmseg.evaluate.inpainting import CompletionScore, InpaintingReport, _Tally, default_methods
 from ldmseg.evaluate.plots import curves, draw_curves
-from ldmseg.pipeline import InpaintMethod, LDMSegOutput
+from ldmseg.pipeline import LDMSegOutput
 
 SCENES = SceneDataset(3, 0, size=32, segments=(2, 4))
 BLOCKS = Case("blocks", 0.5, 8)

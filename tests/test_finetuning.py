@@ -11,9 +11,9 @@ from ldmseg.config import load_config
 from ldmseg.errors import InputError
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.pipeline import LDMSegPipeline
-from ldmseg.training.autoencoder import AutoencoderStage
-from ldmseg.training.diffusion import DiffusionStage
 from ldmseg.training.loop import train
+from ldmseg.training.stages.autoencoder import AutoencoderStage
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 QUICK = ["data.size=32", "optim.steps=2", "optim.batch_size=2", "optim.warmup=0", "optim.precision=fp32", "validation.steps=2"]
 TINY = ["model.num_ids=16", "model.decoder_width=16", "model.norm_groups=8", "model.latent_channels=4", "loss.points=32", "augment.crop=24"]

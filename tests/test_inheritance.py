@@ -11,9 +11,9 @@ from ldmseg.config import validate_config
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 from ldmseg.pipeline import LDMSegPipeline
-from ldmseg.training.diffusion import DiffusionStage
 from ldmseg.training.loop import train
 from ldmseg.training.plan import plan
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 OWN = {
     "image_size": 48,

@@ -18,16 +18,16 @@ from safetensors.torch import load_file
 from sd_folder import make_sd_folder
 from tiny import tiny_pipeline
 
+from ldmseg import atomic
 from ldmseg.config import load_config
 from ldmseg.data.datasets import load_dataset
 from ldmseg.data.latent_cache import LatentCache, encoder_identity, read_manifest
 from ldmseg.data.latent_writer import CacheSettings, build_latent_cache
 from ldmseg.data.transforms import View
 from ldmseg.errors import InputError
-from ldmseg.formats import atomic
 from ldmseg.models.image_encoder import FrozenImageEncoder, ImageEncoder, load_image_encoder
-from ldmseg.training.diffusion import DiffusionStage
 from ldmseg.training.loop import train
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 SIZE, COUNT = 32, 6
 SETTINGS = CacheSettings(SIZE, batch_size=2, items_per_shard=2)

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ldmseg import VOID, PanopticMap
-from ldmseg.data.partial import NoisyKind, PartialKind, drop_blocks, make_noisy, make_partial, random_partial
+from ldmseg.choices import PartialKind
+from ldmseg.data.partial import NoisyKind, drop_blocks, make_noisy, make_partial, random_partial
 from ldmseg.data.scenes import generate_ids
 from ldmseg.errors import InputError
-from ldmseg.models.known_cells import fill_cells, shrink_partial
+from ldmseg.inference.cells import fill_cells, shrink_partial
 
 KINDS = get_args(PartialKind)
 FULL = PanopticMap(generate_ids(3, 64, segments=(5, 8)))

@@ -16,10 +16,10 @@ from ldmseg.models.descriptors import ClipImageDescriptor, ClipTextDescriptor
 from ldmseg.models.image_encoder import load_image_encoder
 from ldmseg.models.loading import load_mask_autoencoder
 from ldmseg.training import plan as module
-from ldmseg.training.autoencoder import AutoencoderStage
-from ldmseg.training.diffusion import DiffusionStage
 from ldmseg.training.memory import peak_of
 from ldmseg.training.plan import Plan, plan
+from ldmseg.training.stages.autoencoder import AutoencoderStage
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 FLOAT = 4
 DATA = {"train": "scenes:6", "val": "scenes:2:val", "size": 32}

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import label
 
-from ldmseg import VOID, PanopticMap, Segment, Thresholds, postprocess
+from ldmseg import VOID, PanopticMap, Segment, Thresholds
 from ldmseg.errors import InputError
-from ldmseg.postprocess import GAP_FREE, split_pieces, to_panoptic
+from ldmseg.inference import postprocess
+from ldmseg.inference.postprocess import GAP_FREE, split_pieces, to_panoptic
 
 NOTHING = Thresholds(probability=0.0, min_area=0, overlap=0.0)
 

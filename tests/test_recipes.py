@@ -16,7 +16,7 @@ from ldmseg import LDMSegPipeline
 from ldmseg.config import load_config, validate_config
 from ldmseg.data.datasets import parse_spec
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.training.diffusion import DiffusionStage
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "training.md"
 FAMILIES = ("coco", "cityscapes", "ade20k")

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import IMAGE_SIZE, NUM_IDS, build_tiny
 
-from ldmseg.ensemble import consensus
 from ldmseg.errors import InputError
+from ldmseg.inference.ensemble import consensus
+from ldmseg.inference.postprocess import split_pieces
+from ldmseg.inference.tiles import Piece, Tile, draw_in_tiles, tile_pixels, waves
 from ldmseg.metrics.panoptic_quality import PanopticQuality
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
-from ldmseg.postprocess import split_pieces
-from ldmseg.tiles import Piece, Tile, draw_in_tiles, tile_pixels, waves
 
 
 def touch(a: Tile, b: Tile) -> bool:

@@ -10,11 +10,11 @@ import yaml
 
 from ldmseg.config import load_config
 from ldmseg.errors import InputError
+from ldmseg.runs.history import read_starts
+from ldmseg.runs.report import read_run, write_report
 from ldmseg.training import loop, trackers
-from ldmseg.training.autoencoder import AutoencoderStage
-from ldmseg.training.history import read_starts
 from ldmseg.training.loop import train
-from ldmseg.training.report import read_run, write_report
+from ldmseg.training.stages.autoencoder import AutoencoderStage
 from ldmseg.training.trackers import check_trackers
 
 CONFIG = {

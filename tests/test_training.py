@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from ldmseg.config import OptimConfig, load_config
 from ldmseg.errors import InputError
 from ldmseg.pipeline import LDMSegPipeline
-from ldmseg.training.autoencoder import AutoencoderStage
-from ldmseg.training.diffusion import DiffusionStage
 from ldmseg.training.loop import MetricsLog, learning_rate, train
-from ldmseg.training.stage import sample_generators, shuffled_index
+from ldmseg.training.stages.autoencoder import AutoencoderStage
+from ldmseg.training.stages.base import sample_generators, shuffled_index
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 AUTOENCODER = {
     "stage": "autoencoder",

@@ -17,12 +17,12 @@ from tiny import tiny_pipeline
 from ldmseg.config import load_config
 from ldmseg.data.datasets import load_dataset
 from ldmseg.errors import InputError
-from ldmseg.training.autoencoder import AutoencoderStage
 from ldmseg.training.batches import steps
-from ldmseg.training.diffusion import DiffusionStage
 from ldmseg.training.items import Items
 from ldmseg.training.loop import train
-from ldmseg.training.stage import Stage
+from ldmseg.training.stages.autoencoder import AutoencoderStage
+from ldmseg.training.stages.base import Stage
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 AUTOENCODER = """
 stage: autoencoder

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ldmseg.config import ColorConfig, DataConfig, load_config
 from ldmseg.data.transforms import PADDING, Color, View, draw_color, draw_view
 from ldmseg.errors import InputError
-from ldmseg.inputs import image_batch, load_images
+from ldmseg.images import image_batch, load_images
 from ldmseg.panoptic import VOID, PanopticMap
 
 SHAPES = st.tuples(st.integers(1, 60), st.integers(1, 60))

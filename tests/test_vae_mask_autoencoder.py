@@ -17,7 +17,7 @@ from ldmseg.errors import InputError
 from ldmseg.models.image_encoder import SD_V1_VAE
 from ldmseg.models.loading import load_mask_autoencoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.training.autoencoder import AutoencoderStage
+from ldmseg.training.stages.autoencoder import AutoencoderStage
 
 NUM_IDS = 16
 

@@ -23,7 +23,7 @@ _HOMES = {
     "PanopticMap": "ldmseg.panoptic",
     "PanopticQuality": "ldmseg.metrics.panoptic_quality",
     "Segment": "ldmseg.panoptic",
-    "Thresholds": "ldmseg.postprocess",
+    "Thresholds": "ldmseg.inference.postprocess",
     "VOID": "ldmseg.panoptic",
     "VaeMaskAutoencoder": "ldmseg.models.vae_mask_autoencoder",
     "build_denoiser": "ldmseg.models.denoiser",
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from ldmseg.data.datasets import load_dataset
     from ldmseg.diffusion.sampler import sample
     from ldmseg.diffusion.schedule import NoiseSchedule
+    from ldmseg.inference.postprocess import Thresholds
     from ldmseg.metrics.average_precision import AveragePrecision
     from ldmseg.metrics.panoptic_quality import PanopticQuality
     from ldmseg.models.denoiser import Denoiser, build_denoiser
@@ -77,7 +78,6 @@ if TYPE_CHECKING:
     from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
     from ldmseg.panoptic import VOID, PanopticMap, Segment
     from ldmseg.pipeline import LDMSegPipeline
-    from ldmseg.postprocess import Thresholds
 
 
 def __getattr__(name: str) -> Any:

@@ -14,31 +14,21 @@ from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldmseg import edges
-from ldmseg.codes import IdPolicy
-from ldmseg.completion import GivenMap, complete, in_model_terms
-from ldmseg.diffusion.sampler import SamplerName, image_noise, resampled, sample
+from ldmseg.choices import EnsembleFlips, IdPolicy, InpaintMethod, OutputType, Sampler
+from ldmseg.diffusion.guidance import captions_for, check_descriptor, check_guidance, guided
+from ldmseg.diffusion.sampler import image_noise, resampled, sample
 from ldmseg.diffusion.schedule import NoiseSchedule
-from ldmseg.ensemble import consensus
 from ldmseg.errors import InputError
-from ldmseg.inputs import ImageInput, image_batch, load_images
-from ldmseg.models.denoiser import Condition, Denoiser
-from ldmseg.models.descriptors import Descriptor
-from ldmseg.models.guidance import captions_for, check_descriptor, check_guidance, guided
-from ldmseg.models.image_encoder import ImageEncoder
-from ldmseg.models.known_cells import KnownCells, known_cells
-from ldmseg.models.loading import loading_errors, model_folder
-from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.panoptic import VOID, PanopticMap
-from ldmseg.postprocess import Thresholds, split_pieces, to_panoptic
-from ldmseg.request import (
+from ldmseg.images import ImageInput, image_batch, load_images
+from ldmseg.inference import boundaries as edges
+from ldmseg.inference.cells import KnownCells, known_cells
+from ldmseg.inference.ensemble import consensus
+from ldmseg.inference.known import GivenMap, complete, in_model_terms
+from ldmseg.inference.options import (
     STEP_TENSORS,
     VIEWS,
     Completion,
-    EnsembleFlips,
     Generators,
-    InpaintMethod,
-    OutputType,
     Partials,
     Request,
     StepCallback,
@@ -47,7 +37,14 @@ from ldmseg.request import (
     checked_method,
     mirror,
 )
-from ldmseg.tiles import Piece, draw_in_tiles, tile_pixels
+from ldmseg.inference.postprocess import Thresholds, split_pieces, to_panoptic
+from ldmseg.inference.tiles import Piece, draw_in_tiles, tile_pixels
+from ldmseg.models.denoiser import Condition, Denoiser
+from ldmseg.models.descriptors import Descriptor
+from ldmseg.models.image_encoder import ImageEncoder
+from ldmseg.models.loading import loading_errors, model_folder
+from ldmseg.models.mask_autoencoder import MaskAutoencoder
+from ldmseg.panoptic import VOID, PanopticMap
 
 RESAMPLE_JUMP = 2
 """Steps of a stretch that `resample` goes through several times."""
@@ -108,7 +105,7 @@ class LDMSegPipeline(DiffusionPipeline):
         image_size: int = 512,
         id_policy: IdPolicy = "random",
         num_inference_steps: int = 50,
-        sampler: SamplerName = "ddim",
+        sampler: Sampler = "ddim",
         rescale_std: float | None = None,
         thresholds: tuple[float, int, float, float] = (0.0, 0, 0.5, 0.9),
         follow_edges: bool = True,
@@ -167,7 +164,7 @@ class LDMSegPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         generator: Generators = None,
         latents: Tensor | None = None,
-        sampler: SamplerName | None = None,
+        sampler: Sampler | None = None,
         thresholds: Thresholds | None = None,
         follow_edges: bool | None = None,
         ensemble_size: int = 1,
@@ -192,9 +189,9 @@ class LDMSegPipeline(DiffusionPipeline):
             latents: (B K, C, h, w) standard normal noise to start from, in place of drawn noise; the K of an image stand together.
             sampler: `ddim`, `ddpm` or `renoise`.
             thresholds: what is left void (`Thresholds`).
-            follow_edges: whether borders are put where the photo has edges (`ldmseg.edges`); costs no pass of a network. With windows
+            follow_edges: whether borders are put where the photo has edges (`boundaries`); costs no pass of a network. With windows
                 *and* an ensemble only where it is asked for: votes on overlapping windows agree on borders by themselves.
-            ensemble_size: K samples are drawn of each image, in one batch; the map is what they agree on (`ldmseg.ensemble`).
+            ensemble_size: K samples are drawn of each image, in one batch; the map is what they agree on (`ldmseg.inference.ensemble`).
             output_type: see `LDMSegOutput`.
             return_dict: False returns a tuple.
             callback_on_step_end: (pipeline, step, timestep, tensors) -> tensors to put back, after each step.
@@ -202,7 +199,7 @@ class LDMSegPipeline(DiffusionPipeline):
             prompt: one caption per image, for a model whose descriptor reads captions.
             guidance_scale: how strongly a descriptor guides: out = empty + scale (out - empty); 1 is off.
             tile_size: look at windows of so many pixels (up to 1: of that share of the photo's shorter side), each completed from what
-                its neighbours have drawn (`ldmseg.tiles`): for large photos of small things. 0 looks at the whole photo at once.
+                its neighbours have drawn (`ldmseg.inference.tiles`): for large photos of small things. 0 looks at the whole photo at once.
             tile_overlap: the share of a window that it has in common with the next one, at least.
             min_piece: connected pieces of a segment become segments of their own, and those of fewer pixels go to what is nearest.
             ensemble_flips: an ensemble's samples take turns in seeing the photo mirrored: `none`, `horizontal` (left and right), or
@@ -246,7 +243,7 @@ class LDMSegPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         generator: Generators = None,
         latents: Tensor | None = None,
-        sampler: SamplerName | None = None,
+        sampler: Sampler | None = None,
         thresholds: Thresholds | None = None,
         follow_edges: bool | None = None,
         ensemble_size: int = 1,
@@ -340,7 +337,7 @@ class LDMSegPipeline(DiffusionPipeline):
         return output if request.return_dict else _as_tuple(output)
 
     def _in_tiles(self, images: list[Tensor], given: Partials | None, request: Request) -> LDMSegOutput:
-        """Window by window (`ldmseg.tiles`); borders follow the photo at the end, when there are no windows any more."""
+        """Window by window (`ldmseg.inference.tiles`); borders follow the photo at the end, when there are no windows any more."""
         if given is None:
             nothing = [PanopticMap(np.full(i.shape[-2:], VOID, dtype=np.int32)) for i in images]
             given = Partials(nothing, checked_method("auto", self.unet.config["partial"]))

@@ -126,7 +126,7 @@ def _whole_folder(output: Path) -> Iterator[Path]:
     """
     from safetensors import SafetensorError
 
-    from ldmseg.formats.atomic import writing_errors
+    from ldmseg.atomic import writing_errors
 
     target = Path(os.path.realpath(output))
     temporary = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.tmp")

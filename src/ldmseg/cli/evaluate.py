@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldmseg.cli import options
-from ldmseg.cli.completion import check_alone, print_scores, read_protocol
 from ldmseg.cli.console import Progress, print_json, say
+from ldmseg.cli.inpainting_table import check_alone, print_scores, read_protocol
 from ldmseg.cli.outputs import check_output_file
 from ldmseg.cli.score import print_quality
 from ldmseg.errors import InputError
@@ -149,7 +149,7 @@ def _tell(result: EvaluationReport | InpaintingReport, report: Path | None, plot
     from ldmseg.evaluate import InpaintingReport
 
     if report is not None:
-        from ldmseg.formats.atomic import write_json
+        from ldmseg.atomic import write_json
 
         write_json(report, result.to_dict(), indent=2)
     if plot is not None and isinstance(result, InpaintingReport):

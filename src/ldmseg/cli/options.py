@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from ldmseg import choices
 from ldmseg.cli.console import configure_logging
-
-Sampler = Literal["ddim", "ddpm", "renoise"]
-Flips = Literal["none", "horizontal", "both"]
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE..", help="Photos, and folders of photos.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where results go.", show_default=False)]
@@ -18,7 +16,7 @@ Model = Annotated[str, typer.Option("--model", metavar="MODEL", help="`default`,
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the noise; each photo's own noise also depends on its file name.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps.", show_default="the model's")]
-SamplerOption = Annotated[Sampler | None, typer.Option("--sampler", help="How to sample.", show_default="the model's")]
+SamplerOption = Annotated[choices.Sampler | None, typer.Option("--sampler", help="How to sample.", show_default="the model's")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at a time; changes the speed, not the result.")]
 EnsembleSize = Annotated[
     int,
@@ -42,7 +40,7 @@ TileOverlap = Annotated[
     float, typer.Option("--tile-overlap", min=0, max=0.9, help="Share of a window that it has in common with the next one, at least.")
 ]
 EnsembleFlips = Annotated[
-    Flips | None,
+    choices.EnsembleFlips | None,
     typer.Option(
         "--ensemble-flips",
         help="The K samples take turns in seeing the photo mirrored; both: up and down, too, for photos without an upside.",

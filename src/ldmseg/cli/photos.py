@@ -185,7 +185,7 @@ def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) ->
 
 
 def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction) -> None:
-    from ldmseg.formats.atomic import atomic_write
+    from ldmseg.atomic import atomic_write
     from ldmseg.visualize import completion_panels, confidence_map, overlay
 
     for suffix, path in paths.items():

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ldmseg.choices import InpaintMethod
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.cli.photos import (
@@ -29,11 +30,9 @@ from ldmseg.errors import InputError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ldmseg.inference.postprocess import Thresholds
     from ldmseg.panoptic import PanopticMap
     from ldmseg.pipeline import LDMSegOutput
-    from ldmseg.postprocess import Thresholds
-
-Method = Literal["auto", "condition", "project", "resample", "refine"]
 
 
 def segment(
@@ -108,7 +107,7 @@ def inpaint(
     output: options.Output,
     model: options.Model = "default",
     method: Annotated[
-        Method,
+        InpaintMethod,
         typer.Option(
             help="Show the partial map to the network (condition), put it back at each step (project; resample does so several times), "
             "or take it for a rough map (refine). auto: condition where the model can."
@@ -207,7 +206,7 @@ def _run(
 
 def _thresholds(pipe: Any, **asked: float | None) -> Thresholds | None:
     """The model's own, with what is asked for in its place."""
-    from ldmseg.postprocess import Thresholds
+    from ldmseg.inference.postprocess import Thresholds
 
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     return replace(Thresholds(*pipe.config["thresholds"]), **given) if given else None

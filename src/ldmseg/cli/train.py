@@ -19,7 +19,7 @@ from ldmseg.training.environment import launched
 if TYPE_CHECKING:
     from ldmseg.config import RunConfig
     from ldmseg.training.memory import Memory
-    from ldmseg.training.stage import Stage
+    from ldmseg.training.stages.base import Stage
 
 app = typer.Typer(help="Train a stage; the same command resumes.")
 
@@ -103,10 +103,10 @@ def _load(name: StageName, source: str, overrides: list[str]) -> RunConfig:
 
 def _stage(config: Any) -> Stage:
     if config.stage == "autoencoder":
-        from ldmseg.training.autoencoder import AutoencoderStage
+        from ldmseg.training.stages.autoencoder import AutoencoderStage
 
         return AutoencoderStage(config)
-    from ldmseg.training.diffusion import DiffusionStage
+    from ldmseg.training.stages.diffusion import DiffusionStage
 
     return DiffusionStage(config)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ldmseg.choices import Code, EnsembleFlips, IdPolicy, LossWeight, PartialKind, Prediction, Sampler
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -22,7 +24,7 @@ class AutoencoderConfig(Config):
 
     source: str | None = None
     num_ids: Positive = 128
-    code: Literal["bits", "one-hot", "color", "positional"] = "bits"
+    code: Code = "bits"
     latent_channels: Positive = 4
     encoder_widths: tuple[Positive, ...] = (32, 64, 128, 256)
     encoder_depth: Annotated[int, Field(ge=0)] = 1
@@ -101,14 +103,14 @@ class ValidationConfig(Config):
     every: Positive = 1000  # steps
     limit: Positive | None = None  # only the first so many images of data.val
     steps: Positive = 20  # sampling steps (stage 2); the exported pipeline's default too, as are the next four
-    sampler: Literal["ddim", "ddpm", "renoise"] = "ddim"
+    sampler: Sampler = "ddim"
     tile_size: Annotated[float, Field(ge=0)] = (
         0  # windows of so many pixels, up to 1 a share of the shorter side; 0: the whole photo; exported too
     )
     min_piece: Annotated[int, Field(ge=0)] | None = (
         None  # connected pieces of a segment count by themselves, from so many pixels on; exported too
     )
-    ensemble_flips: Literal["none", "horizontal", "both"] = "none"  # how ensembles of the exported pipeline see photos mirrored
+    ensemble_flips: EnsembleFlips = "none"  # how ensembles of the exported pipeline see photos mirrored
     samples: Annotated[int, Field(ge=0)] = 8  # images drawn in the sample sheet
 
 
@@ -200,13 +202,13 @@ class ScheduleConfig(Config):
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear"
     beta_start: float = 0.00085
     beta_end: float = 0.012
-    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    prediction_type: Prediction = "epsilon"
 
 
 class DenoisingConfig(Config):
     """The loss of stage 2."""
 
-    weight: Literal["none", "clamped-snr", "linear", "decay", "fixed"] = "decay"
+    weight: LossWeight = "decay"
     snr_clamp: Annotated[float, Field(gt=0)] = 5.0
     self_condition_rate: Fraction = 1.0  # share of the images with a first pass for the estimate
     ignore_void: bool = True  # cells without a labelled pixel take no part
@@ -217,14 +219,7 @@ class PartialConfig(Config):
     """Partial maps for the extra input channels, so that one model segments and completes."""
 
     rate: Fraction = 0.5  # share of samples that are given one
-    kinds: tuple[Literal["blocks", "pixels", "points", "strokes", "scanlines", "boxes"], ...] = (
-        "blocks",
-        "pixels",
-        "points",
-        "strokes",
-        "scanlines",
-        "boxes",
-    )
+    kinds: tuple[PartialKind, ...] = get_args(PartialKind)
 
 
 class DiffusionRunConfig(RunConfig):
@@ -234,7 +229,7 @@ class DiffusionRunConfig(RunConfig):
     init: str | None = None  # a pipeline folder or `default` whose networks are the start; what is not set here is as in that pipeline
     autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`, which beside `init` is that model's own
     latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
-    id_policy: Literal["random", "spatial"] = "random"
+    id_policy: IdPolicy = "random"
     denoiser: DenoiserConfig = DenoiserConfig()
     image_encoder: ImageEncoderConfig = ImageEncoderConfig()
     descriptors: DescriptorsConfig = DescriptorsConfig()

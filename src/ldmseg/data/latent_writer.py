@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ldmseg.atomic import write_bytes, write_text, writing_errors
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.latent_cache import (
     MANIFEST,
@@ -33,7 +34,6 @@ from ldmseg.data.latent_cache import (
 )
 from ldmseg.data.transforms import View
 from ldmseg.errors import InputError
-from ldmseg.formats.atomic import write_bytes, write_text, writing_errors
 from ldmseg.models.image_encoder import ImageEncoder
 
 logger = logging.getLogger(__name__)

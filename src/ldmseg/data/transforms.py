@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ldmseg.config import ColorConfig, DataConfig
-from ldmseg.inputs import image_batch, load_images
+from ldmseg.images import image_batch, load_images
 from ldmseg.panoptic import VOID
 
 PADDING = 128

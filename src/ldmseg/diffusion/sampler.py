@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import torch
 from torch import Tensor
 
+from ldmseg.choices import Sampler
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
-
-SamplerName = Literal["ddim", "ddpm", "renoise"]
-"""`ddim` is deterministic, `ddpm` ancestral, `renoise` draws all noise anew at each step (algorithm 3)."""
 
 Project = Callable[[Tensor], Tensor]
 """Clean estimate (B, C, h, w) -> the same with what is known put back."""
@@ -33,7 +31,7 @@ def sample(
     schedule: NoiseSchedule,
     *,
     project: Project | None = None,
-    sampler: SamplerName = "ddim",
+    sampler: Sampler = "ddim",
     generators: Sequence[torch.Generator] = (),
     rescale_std: float | None = None,
     estimate: Tensor | None = None,
@@ -47,7 +45,7 @@ def sample(
         timesteps: from noisy to clean, as `NoiseSchedule.trailing_timesteps` gives them. Where one is noisier than the one before, noise
             is added up to it and the way down gone again (`resampled`).
         project: applied to each clean estimate (section 3.3).
-        sampler: see `SamplerName`.
+        sampler: see `Sampler`.
         generators: one per image, for the samplers that draw noise on the way.
         rescale_std: every clean estimate whose standard deviation is below this is stretched to it; early in training a network's
             estimates shrink towards their mean, which few-step sampling suffers from.
@@ -60,8 +58,8 @@ def sample(
     Raises:
         InputError: an unknown sampler, or one that needs a generator per image and has none.
     """
-    if sampler not in get_args(SamplerName):
-        raise InputError(f"sampler: expected one of {', '.join(get_args(SamplerName))}, got {sampler!r}")
+    if sampler not in get_args(Sampler):
+        raise InputError(f"sampler: expected one of {', '.join(get_args(Sampler))}, got {sampler!r}")
     climbs = any(later > earlier for earlier, later in pairwise(timesteps))
     if (sampler != "ddim" or climbs) and len(generators) != len(noise):
         what = f"the {sampler} sampler" if not climbs else "resampling"

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ldmseg.choices import InpaintMethod, Sampler
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.cases import Case, make_cases
 from ldmseg.data.datasets import PanopticDataset
-from ldmseg.diffusion.sampler import SamplerName
 from ldmseg.errors import InputError
-from ldmseg.evaluate.baselines import Baseline, check_baselines, complete
 from ldmseg.metrics.iou import pair_iou
 from ldmseg.metrics.panoptic_quality import PanopticQuality
 from ldmseg.panoptic import VOID, PanopticMap
-from ldmseg.pipeline import InpaintMethod, LDMSegPipeline
+from ldmseg.pipeline import LDMSegPipeline
+from ldmseg.segmenters.baselines import Baseline, check_baselines, complete
 
 Photo = NDArray[np.uint8]
 Complete = Callable[[list[Photo], list[PanopticMap], Sequence[int]], list[PanopticMap]]
@@ -101,7 +101,7 @@ def evaluate_inpainting(
     methods: Sequence[InpaintMethod] | None = None,
     baselines: Sequence[Baseline] = get_args(Baseline),
     steps: int | None = None,
-    sampler: SamplerName | None = None,
+    sampler: Sampler | None = None,
     ensemble_size: int = 1,
     seed: int = 0,
     batch_size: int = 8,
@@ -117,7 +117,7 @@ def evaluate_inpainting(
         dataset: a `CaptionedDataset` for a model whose descriptor reads captions; of several captions the first counts.
         cases: what is given; left out, every kind that is right where it is (`make_cases`).
         methods: each is tried on every case. Left out: those that this model has and that the case is for (`default_methods`).
-        baselines: see `ldmseg.evaluate.baselines`; () for none.
+        baselines: see `ldmseg.segmenters.baselines`; () for none.
         steps, sampler: left out, the model's and the method's own.
         ensemble_size: every method draws so many samples of each image, and gives what they agree on.
         limit: only the first so many images.
@@ -173,7 +173,7 @@ def _completers(
     methods: Sequence[str] | None,
     baselines: Sequence[Baseline],
     steps: int | None,
-    sampler: SamplerName | None,
+    sampler: Sampler | None,
     ensemble_size: int,
     seed: int,
 ) -> Mapping[str, Complete]:

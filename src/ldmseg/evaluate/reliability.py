@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ldmseg.atomic import atomic_write
 from ldmseg.data.datasets import PanopticDataset
-from ldmseg.ensemble import consensus
 from ldmseg.errors import InputError
-from ldmseg.formats.atomic import atomic_write
+from ldmseg.inference.ensemble import consensus
 from ldmseg.metrics.confidence import ConfidenceQuality, ConfidenceResult, right_pixels, right_segments
 from ldmseg.metrics.covering import quality_matrix
 from ldmseg.metrics.panoptic_quality import PanopticQuality, Stat

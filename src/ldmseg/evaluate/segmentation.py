@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from ldmseg.choices import EnsembleFlips, Sampler
 from ldmseg.codes import assign_ids, limit_segments
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.partial import drop_blocks
-from ldmseg.diffusion.sampler import SamplerName
 from ldmseg.errors import InputError
+from ldmseg.inference.postprocess import Thresholds, to_panoptic
 from ldmseg.metrics.panoptic_quality import PanopticQuality, PanopticQualityResult
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.panoptic import PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
-from ldmseg.postprocess import Thresholds, to_panoptic
-from ldmseg.request import EnsembleFlips
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def evaluate(
     dataset: PanopticDataset,
     *,
     steps: int | None = None,
-    sampler: SamplerName | None = None,
+    sampler: Sampler | None = None,
     ensemble_size: int = 1,
     tile_size: float | None = None,
     tile_overlap: float = 0.25,

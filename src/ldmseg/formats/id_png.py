@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ldmseg.atomic import atomic_write
 from ldmseg.errors import InputError
-from ldmseg.formats.atomic import atomic_write
 from ldmseg.formats.image import BROKEN_IMAGE, existing_file, one_line
 
 MAX_RGB_ID = 2**24 - 1

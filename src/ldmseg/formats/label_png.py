@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ldmseg.atomic import atomic_write
 from ldmseg.errors import InputError
-from ldmseg.formats.atomic import atomic_write
 from ldmseg.formats.id_png import ids_to_rgb, open_picture, rgb_to_ids
 from ldmseg.panoptic import PanopticMap
 

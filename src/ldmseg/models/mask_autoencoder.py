@@ -13,7 +13,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ldmseg.codes import Code, code_channels, encode_ids
+from ldmseg.choices import Code
+from ldmseg.codes import code_channels, encode_ids
 from ldmseg.errors import InputError
 
 

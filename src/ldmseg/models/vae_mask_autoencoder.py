@@ -10,7 +10,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import nn
 
-from ldmseg.codes import Code, code_channels
+from ldmseg.choices import Code
+from ldmseg.codes import code_channels
 from ldmseg.errors import InputError
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.pretrained import find_pretrained, load_strictly

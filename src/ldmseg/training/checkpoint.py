@@ -18,10 +18,10 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 
+from ldmseg.atomic import write_json, write_text, writing_errors
 from ldmseg.config import OptimConfig, RunConfig, validate_config
 from ldmseg.errors import InputError
-from ldmseg.formats.atomic import write_json, write_text, writing_errors
-from ldmseg.training.processes import is_lost
+from ldmseg.training.distributed import is_lost
 
 logger = logging.getLogger(__name__)
 

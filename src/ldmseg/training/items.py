@@ -15,7 +15,7 @@ from ldmseg.data.datasets import PanopticDataset
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category
 from ldmseg.panoptic import PanopticMap
-from ldmseg.training.stage import shuffled_index
+from ldmseg.training.stages.base import shuffled_index
 
 T = TypeVar("T")
 
@@ -83,11 +83,11 @@ class Items:
         kept = tuple(self.each(range(self.length), probe))
         if not kept:
             raise InputError(f"{self.key}: expected at least one item that can be read, got none of {self.length}")
-        return SomeItems(data, kept)
+        return Subset(data, kept)
 
 
 @dataclass(frozen=True)
-class SomeItems:
+class Subset:
     """A part of a data set, as a data set."""
 
     source: PanopticDataset

@@ -15,14 +15,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ldmseg.atomic import write_text
 from ldmseg.config import OptimConfig, RunConfig
-from ldmseg.formats.atomic import write_text
-from ldmseg.training.average import Average
 from ldmseg.training.batches import steps
 from ldmseg.training.checkpoint import Division, resume, save_checkpoint, start_run
+from ldmseg.training.distributed import wait_for_main
+from ldmseg.training.ema import Average
 from ldmseg.training.launch import autocast, clip_gradients, prepare, start_accelerator
-from ldmseg.training.processes import wait_for_main
-from ldmseg.training.stage import Stage
+from ldmseg.training.stages.base import Stage
 from ldmseg.training.trackers import Watch, check_trackers, tracking
 
 logger = logging.getLogger(__name__)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig
+from ldmseg.diffusion.guidance import check_descriptor, check_guidance
 from ldmseg.errors import InputError
 from ldmseg.models.denoiser import Denoiser, build_denoiser, freeze_time_embedding
 from ldmseg.models.descriptors import Descriptor, build_descriptor
-from ldmseg.models.guidance import check_descriptor, check_guidance
 from ldmseg.models.image_encoder import ConvImageEncoder, ImageEncoder, load_image_encoder
 from ldmseg.models.loading import BUNDLED, load_mask_autoencoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.inheritance import Finishing, inherited
-from ldmseg.training.stage import fresh_weights, save_memory
+from ldmseg.training.stages.base import fresh_weights, save_memory
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from PIL import Image
 from torch import nn
 
 from ldmseg import __version__
+from ldmseg.atomic import atomic_write
 from ldmseg.config import RunConfig
 from ldmseg.errors import InputError
-from ldmseg.formats.atomic import atomic_write
-from ldmseg.training.curves import draw_curves
-from ldmseg.training.history import Network, Start, read_history, record_start
+from ldmseg.runs.curves import draw_curves
+from ldmseg.runs.history import Network, Start, read_history, record_start
 
 logger = logging.getLogger(__name__)
 

@@ -55,7 +55,7 @@ def _write_photo(output: Path, name: str, scene: Scene, depth: bool) -> None:
     import numpy as np
     from PIL import Image
 
-    from ldmseg.formats.atomic import atomic_write
+    from ldmseg.atomic import atomic_write
 
     with atomic_write(output / "images" / f"{name}.png") as temporary:
         Image.fromarray(scene.image).save(temporary, format="PNG")

@@ -22,8 +22,8 @@ def show(
     import numpy as np
     from PIL import Image
 
+    from ldmseg.atomic import atomic_write
     from ldmseg.data.datasets import AnnotatedDataset, load_dataset
-    from ldmseg.formats.atomic import atomic_write
     from ldmseg.visualize import contact_sheet, overlay
 
     dataset = load_dataset(data)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ldmseg.atomic import writing_errors
 from ldmseg.errors import InputError
-from ldmseg.formats.atomic import writing_errors
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ldmseg.atomic import writing_errors
 from ldmseg.errors import InputError
 from ldmseg.formats import cityscapes
 from ldmseg.formats.ade20k import IMAGE_FOLDERS, PREFIX
-from ldmseg.formats.atomic import writing_errors
 from ldmseg.formats.coco_json import Category, ImageId, Provenance
 from ldmseg.formats.coco_panoptic_writer import CocoPanopticWriter
 from ldmseg.formats.label_folder import IMAGES, MASKS

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ldmseg import VOID, PanopticMap, edges
-from ldmseg.edges import distance_inside, follow_edges
+from ldmseg import VOID, PanopticMap
+from ldmseg.inference import boundaries as edges
+from ldmseg.inference.boundaries import distance_inside, follow_edges
 
 SIZE = 64
 NOTHING = np.zeros((SIZE, SIZE), dtype=int)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ldmseg.formats.atomic import atomic_write
-from ldmseg.training.history import History, Series
+from ldmseg.atomic import atomic_write
+from ldmseg.runs.history import History, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

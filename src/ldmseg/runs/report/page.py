@@ -13,11 +13,11 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError, features
 
 from ldmseg import __version__
-from ldmseg.training.curves import panels
-from ldmseg.training.history import METRICS, Session, Start
-from ldmseg.training.report.chart import chart, number_text
-from ldmseg.training.report.record import RunRecord, Setting
-from ldmseg.training.report.style import CSS, SCRIPT
+from ldmseg.runs.curves import panels
+from ldmseg.runs.history import METRICS, Session, Start
+from ldmseg.runs.report.chart import chart, number_text
+from ldmseg.runs.report.record import RunRecord, Setting
+from ldmseg.runs.report.style import CSS, SCRIPT
 
 MOST_SHEETS = 12
 _STAGES = {"autoencoder": "Stage 1, the mask autoencoder", "diffusion": "Stage 2, the denoiser"}

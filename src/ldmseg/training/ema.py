@@ -13,7 +13,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ldmseg.training.stage import Stage
+from ldmseg.training.stages.base import Stage
 
 
 class Average(EMAModel):

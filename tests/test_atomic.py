@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ldmseg import atomic
+from ldmseg.atomic import atomic_write, write_bytes, write_json, write_text
 from ldmseg.errors import InputError
-from ldmseg.formats import atomic
-from ldmseg.formats.atomic import atomic_write, write_bytes, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from ldmseg.formats.atomic import write_text
+from ldmseg.atomic import write_text
 
 METRICS, STARTS = "metrics.jsonl", "starts.jsonl"
 _VALIDATION = "val_"

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from ldmseg.codes import IdPolicy, assign_given
+from ldmseg.choices import IdPolicy
+from ldmseg.codes import assign_given
 from ldmseg.errors import InputError
-from ldmseg.models.known_cells import shrink_partial
+from ldmseg.inference.cells import shrink_partial
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 
 

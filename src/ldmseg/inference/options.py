@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldmseg.completion import GivenMap
-from ldmseg.diffusion.sampler import SamplerName
+from ldmseg.choices import EnsembleFlips, InpaintMethod, OutputType, Sampler
+from ldmseg.diffusion.guidance import captions_for, check_guidance
 from ldmseg.errors import InputError
+from ldmseg.inference.known import GivenMap
+from ldmseg.inference.postprocess import Thresholds
 from ldmseg.models.descriptors import Descriptor
-from ldmseg.models.guidance import captions_for, check_guidance
 from ldmseg.panoptic import VOID, PanopticMap
-from ldmseg.postprocess import Thresholds
 
-OutputType = Literal["panoptic", "np", "pt", "latent"]
-InpaintMethod = Literal["auto", "condition", "project", "resample", "refine"]
-EnsembleFlips = Literal["none", "horizontal", "both"]
 StepCallback = Callable[[Any, int, int, dict[str, Any]], dict[str, Any]]
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
@@ -39,7 +36,7 @@ class Request:
     num_inference_steps: int
     generator: Generators
     latents: Tensor | None
-    sampler: SamplerName | None
+    sampler: Sampler | None
     thresholds: Thresholds
     follow_edges: bool
     ensemble_size: int

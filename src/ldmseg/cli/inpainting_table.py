@@ -48,8 +48,8 @@ def read_protocol(
         shares=None if shares is None else fractions(shares, "--shares"),
     )
 
-    from ldmseg.evaluate.baselines import Baseline, check_baselines
     from ldmseg.pipeline import InpaintMethod
+    from ldmseg.segmenters.baselines import Baseline, check_baselines
 
     wanted = None if methods is None else tuple(words(methods, "--methods", get_args(InpaintMethod)))
     compared = get_args(Baseline) if baselines else ()

@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ldmseg import VOID, PanopticMap
-from ldmseg.completion import GivenMap, complete, in_model_terms
 from ldmseg.errors import InputError
+from ldmseg.inference.known import GivenMap, complete, in_model_terms
 
 SIZE = 16
 

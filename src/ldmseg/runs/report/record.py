@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig
 from ldmseg.errors import InputError
-from ldmseg.training.history import METRICS, History, Network, read_history
+from ldmseg.runs.history import METRICS, History, Network, read_history
 
 _DEFAULTS = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}
 

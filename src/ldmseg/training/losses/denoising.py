@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import torch
 from torch import Tensor
 
+from ldmseg.choices import LossWeight
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
-
-LossWeight = Literal["none", "clamped-snr", "linear", "decay", "fixed"]
 
 
 class DenoiseRows(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ldmseg.formats.atomic import write_text
-from ldmseg.training.report.page import render
-from ldmseg.training.report.record import RunRecord, read_run
+from ldmseg.atomic import write_text
+from ldmseg.runs.report.page import render
+from ldmseg.runs.report.record import RunRecord, read_run
 
 __all__ = ["RunRecord", "read_run", "write_report"]
 

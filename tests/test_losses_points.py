@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ldmseg.diffusion.point_loss import point_losses, read_bilinear, read_nearest, uncertain_points
+from ldmseg.training.losses.points import point_losses, read_bilinear, read_nearest, uncertain_points
 
 
 def generators(count: int) -> list[torch.Generator]:

@@ -15,27 +15,28 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ldmseg.codes import IdPolicy, assign_given, limit_segments
+from ldmseg.choices import IdPolicy
+from ldmseg.codes import assign_given, limit_segments
 from ldmseg.config import DataConfig, DiffusionRunConfig
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import PanopticDataset, load_dataset
 from ldmseg.data.latent_cache import LatentCache
 from ldmseg.data.partial import random_partial
 from ldmseg.data.transforms import Color, View, draw_color, draw_view
-from ldmseg.diffusion.objective import denoising_loss, draw_timesteps
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 from ldmseg.evaluate import evaluate
 from ldmseg.formats.captions import read_captions
+from ldmseg.inference.cells import known_cells
 from ldmseg.models.denoiser import Condition
 from ldmseg.models.image_encoder import ImageEncoder
-from ldmseg.models.known_cells import known_cells
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.items import Items
+from ldmseg.training.losses.denoising import denoising_loss, draw_timesteps
 from ldmseg.training.networks import begin_diffusion
-from ldmseg.training.stage import Stage, sample_generators, sample_rng
+from ldmseg.training.stages.base import Stage, sample_generators, sample_rng
 from ldmseg.visualize import contact_sheet, overlay
 
 

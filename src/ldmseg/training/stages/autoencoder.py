@@ -18,13 +18,13 @@ from ldmseg.config import AutoencoderRunConfig
 from ldmseg.data.datasets import PanopticDataset, SceneDataset, load_dataset
 from ldmseg.data.mask_augment import augment_mask
 from ldmseg.data.transforms import draw_view
-from ldmseg.diffusion.point_loss import point_losses
 from ldmseg.evaluate import reconstruct
 from ldmseg.metrics.panoptic_quality import PanopticQuality
 from ldmseg.panoptic import PanopticMap, nearest_indices
 from ldmseg.training.items import Items
+from ldmseg.training.losses.points import point_losses
 from ldmseg.training.networks import mask_autoencoder
-from ldmseg.training.stage import Stage, sample_generators, sample_rng
+from ldmseg.training.stages.base import Stage, sample_generators, sample_rng
 from ldmseg.visualize import color_map, contact_sheet
 
 

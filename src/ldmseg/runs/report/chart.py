@@ -8,8 +8,8 @@ import re
 from html import escape
 from itertools import pairwise
 
-from ldmseg.training.curves import Panel, running_mean
-from ldmseg.training.history import Series
+from ldmseg.runs.curves import Panel, running_mean
+from ldmseg.runs.history import Series
 
 _SIDE = 1000  # of the SVG's coordinates, both ways
 _MOST_POINTS = 600
