@@ -89,6 +89,12 @@ def test_a_run_leaves_what_it_says(autoencoder: Path) -> None:
     assert config["scaling_factor"] != 1.0
 
 
+def test_maps_of_more_segments_than_ids_are_trained_on_and_exported(tmp_path: Path) -> None:
+    data = {**AUTOENCODER["data"], "scene_segments": [20, 24]}
+    exported = _run({**AUTOENCODER, "data": data}, tmp_path, steps=1)
+    assert json.loads((exported / "mask_autoencoder" / "config.json").read_text())["scaling_factor"] != 1.0
+
+
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     config = load_config(
         _write(tmp_path, {**AUTOENCODER, "augment": {}, "optim": {**AUTOENCODER["optim"], "steps": 120, "lr": 1e-2, "decay": "constant"}})
