@@ -14,7 +14,7 @@ from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldmseg.choices import EnsembleFlips, IdPolicy, InpaintMethod, OutputType, Sampler
+from ldmseg.choices import EnsembleFlips, InpaintMethod, OutputType, Sampler
 from ldmseg.diffusion.guidance import captions_for, check_descriptor, check_guidance, guided
 from ldmseg.diffusion.sampler import image_noise, resampled, sample
 from ldmseg.diffusion.schedule import NoiseSchedule
@@ -103,17 +103,17 @@ class LDMSegPipeline(DiffusionPipeline):
         unet: Denoiser,
         scheduler: NoiseSchedule,
         image_size: int = 512,
-        id_policy: IdPolicy = "random",
+        id_policy: str = "random",  # one of `IdPolicy`: diffusers compares what it loads with these annotations, and knows no Literal
         num_inference_steps: int = 50,
-        sampler: Sampler = "ddim",
-        rescale_std: float | None = None,
-        thresholds: tuple[float, int, float, float] = (0.0, 0, 0.5, 0.9),
+        sampler: str = "ddim",  # one of `Sampler`
+        rescale_std: float | int | None = None,
+        thresholds: list | tuple = (0.0, 0, 0.5, 0.9),
         follow_edges: bool = True,
         descriptor: Descriptor | None = None,
-        guidance_scale: float = 1.0,
-        tile_size: float = 0.0,
+        guidance_scale: float | int = 1.0,
+        tile_size: float | int = 0.0,
         min_piece: int | None = None,
-        ensemble_flips: EnsembleFlips = "none",
+        ensemble_flips: str = "none",  # one of `EnsembleFlips`
     ) -> None:
         super().__init__()
         if mask_autoencoder.downscale != image_encoder.downscale:
