@@ -286,7 +286,7 @@ def test_names_that_meet(tmp_path: Path) -> None:
         convert_dataset(f"labels:{tmp_path / 'source'}", tmp_path / "out", "cityscapes", split="val")
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_street_survives_cityscapes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Ids change, but not which pixels belong together, to which class, and whether they are a crowd."""

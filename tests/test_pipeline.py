@@ -129,7 +129,7 @@ def test_damaged_folders_are_one_line(tmp_path: Path, victim: str) -> None:
     st.sampled_from([PIPE, SPATIAL]),
     st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_known_pixels_and_given_ids_survive(
     height: int, width: int, count: int, unknown: float, method: str, pipe: LDMSegPipeline, seed: int
 ) -> None:
@@ -179,7 +179,7 @@ def test_a_label_smaller_than_a_cell_counts() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0.05, 1), st.floats(0, 1), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_refining_keeps_certain_pixels(height: int, width: int, strength: float, share: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rough = PanopticMap(rng.integers(0, 10, (height, width)))
