@@ -32,7 +32,9 @@ def evaluate(
     min_piece: options.MinPiece = None,
     ensemble_flips: options.EnsembleFlips = None,
     captions: options.Captions = None,
-    class_aware: Annotated[bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree.")] = False,
+    class_aware: Annotated[
+        bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree; no model draws any yet.")
+    ] = False,
     drop_rate: Annotated[
         float | None,
         typer.Option("--drop-rate", min=0, max=1, help="Measure inpainting: this share of each true map is hidden.", show_default="none"),
@@ -102,15 +104,16 @@ def evaluate(
     """Panoptic quality of a model on a data set; with --drop-rate or --inpaint, of completing partial maps."""
     if block_size is not None and drop_rate is None:
         raise InputError("--block-size: expected together with --drop-rate, got it alone")
+    if class_aware:
+        raise InputError("--class-aware: expected --class-agnostic, because the models draw segments without categories, got --class-aware")
     for option, file in (("--report", report), ("--plot", plot)):
         if file is not None:
             check_output_file(file, option)
     named = {"--kinds": kinds, "--rates": rates, "--block-sizes": block_sizes, "--shares": shares, "--methods": methods}
     if not inpaint:
         check_alone({**named, "--baselines": baselines, "--plot": plot})
-    elif drop_rate is not None or class_aware:
-        which = "--class-aware" if drop_rate is None else "--drop-rate"
-        raise InputError(f"{which}: expected without --inpaint, whose measure is class-agnostic and whose drop rates are --rates")
+    elif drop_rate is not None:
+        raise InputError("--drop-rate: expected without --inpaint, whose drop rates are --rates")
     for option, value in {"--tile-size": tile_size, "--min-piece": min_piece, "--ensemble-flips": ensemble_flips}.items():
         if inpaint and value is not None:
             raise InputError(f"{option}: expected without --inpaint, which uses the model's own, got {value}")
@@ -138,7 +141,7 @@ def evaluate(
             asked: dict[str, Any] = {"cases": protocol.cases, "methods": protocol.methods, "baselines": protocol.baselines}
             result = evaluate_inpainting(pipe, dataset, **asked, **shared)
         else:
-            shared |= {"class_agnostic": not class_aware, "tile_size": tile_size, "tile_overlap": tile_overlap}
+            shared |= {"tile_size": tile_size, "tile_overlap": tile_overlap}
             shared |= {"min_piece": min_piece, "ensemble_flips": ensemble_flips}
             result = segment(pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, **shared)
     _tell(result, report, plot, json)
