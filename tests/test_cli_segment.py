@@ -212,7 +212,7 @@ def test_damaged_models(capsys: pytest.CaptureFixture[str], tmp_path: Path, part
 
 def _disk_is_full_after(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
     """The system refuses to sync the file after so many."""
-    real, count = atomic._sync, 0
+    real, count = atomic.sync, 0
 
     def sync(path: Path) -> None:
         nonlocal count
@@ -221,7 +221,7 @@ def _disk_is_full_after(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         real(path)
 
-    monkeypatch.setattr(atomic, "_sync", sync)
+    monkeypatch.setattr(atomic, "sync", sync)
 
 
 @pytest.mark.parametrize("files", [0, 1, 2])

@@ -297,7 +297,7 @@ def test_a_damaged_shard_is_made_anew(world: World, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(("files", "shards"), [(0, 0), (1, 0), (2, 1), (3, 1), (5, 2)])
 def test_a_full_disk(files: int, shards: int, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each shard is followed by the manifest: after `files` of them the disk takes no more."""
-    data, folder, real, written = load_dataset(world.data), tmp_path / "cache", atomic._sync, []
+    data, folder, real, written = load_dataset(world.data), tmp_path / "cache", atomic.sync, []
 
     def sync(path: Path) -> None:
         if len(written) == files:
@@ -306,7 +306,7 @@ def test_a_full_disk(files: int, shards: int, world: World, tmp_path: Path, monk
         real(path)
 
     with monkeypatch.context() as patched, pytest.raises(InputError) as caught:
-        patched.setattr(atomic, "_sync", sync)
+        patched.setattr(atomic, "sync", sync)
         build_latent_cache(folder, data, world.data, world.encoder, SETTINGS)
     line = str(caught.value)
     assert line.startswith("output: cannot write ") and os.strerror(errno.ENOSPC) in line and "\n" not in line

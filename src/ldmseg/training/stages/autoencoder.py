@@ -20,6 +20,7 @@ from ldmseg.data.mask_augment import augment_mask
 from ldmseg.data.transforms import draw_view
 from ldmseg.evaluate import reconstruct
 from ldmseg.metrics.panoptic_quality import PanopticQuality
+from ldmseg.models.manifest import exported
 from ldmseg.panoptic import VOID, PanopticMap, nearest_indices
 from ldmseg.training.items import Items
 from ldmseg.training.losses.points import point_losses
@@ -100,7 +101,8 @@ class AutoencoderStage(Stage):
         if self.config.latent_std is not None and self.config.train_part == "all":
             scale = self.config.latent_std / self._latent_deviation() * self.model.config["scaling_factor"]
             self.model.register_to_config(scaling_factor=round(scale, 5))
-        self.model.save_pretrained(folder / "mask_autoencoder")
+        with exported(folder) as new:
+            self.model.save_pretrained(new / "mask_autoencoder")
 
     def _latent_deviation(self) -> float:
         """Standard deviation of `encode`'s latents over (at most) 64 maps of the training set."""
