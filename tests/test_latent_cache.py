@@ -25,6 +25,7 @@ from ldmseg.data.latent_cache import LatentCache, encoder_identity, read_manifes
 from ldmseg.data.latent_writer import CacheSettings, build_latent_cache
 from ldmseg.data.transforms import View
 from ldmseg.errors import InputError
+from ldmseg.locking import locked
 from ldmseg.models.image_encoder import FrozenImageEncoder, ImageEncoder, load_image_encoder
 from ldmseg.training.loop import train
 from ldmseg.training.stages.diffusion import DiffusionStage
@@ -282,6 +283,12 @@ def test_an_interrupted_one_goes_on(world: World, tmp_path: Path, monkeypatch: p
     assert all((folder / name).read_bytes() == (world.cache / name).read_bytes() for name in files_in(folder))
     build_latent_cache(folder, data, world.data, world.encoder, SETTINGS)
     assert sum(calls) == 8  # all was there
+
+
+def test_two_processes_make_no_cache_together(world: World, tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(InputError, match=r"output: .* is in use by process"):
+        build_latent_cache(tmp_path, load_dataset(world.data), world.data, world.encoder, SETTINGS)
+    assert files_in(tmp_path) == set()
 
 
 def test_a_damaged_shard_is_made_anew(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

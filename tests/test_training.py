@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from ldmseg.config import OptimConfig, load_config
 from ldmseg.errors import InputError
+from ldmseg.locking import locked
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.loop import MetricsLog, learning_rate, train
 from ldmseg.training.stages.autoencoder import AutoencoderStage
@@ -181,6 +182,19 @@ def test_another_configuration_is_another_run(autoencoder: Path) -> None:
     changed = load_config(_write(folder, AUTOENCODER, "other.yaml", seed=7))
     with pytest.raises(InputError, match="was started with seed=0, got 7"):
         train(AutoencoderStage(changed), changed, folder / "run")
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    """Both went on: lines doubled, and one deleted the other's checkpoint in the making."""
+    _run(AUTOENCODER, tmp_path)
+    (tmp_path / "run" / "checkpoints" / ".step-0000009").mkdir()
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with locked(tmp_path / "run"), pytest.raises(InputError, match=r"output: .*run' is in use by process"):
+        _run(AUTOENCODER, tmp_path, steps=9)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+    assert (tmp_path / "run" / "checkpoints" / ".step-0000009").is_dir()
+    _run(AUTOENCODER, tmp_path, steps=9)
+    assert not (tmp_path / "run" / ".ldmseg.lock").exists()
 
 
 def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
