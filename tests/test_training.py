@@ -184,6 +184,14 @@ def test_another_configuration_is_another_run(autoencoder: Path) -> None:
         train(AutoencoderStage(changed), changed, folder / "run")
 
 
+@pytest.mark.parametrize("text", ["a: [", "[1]", "a: &a 1\nb: *a", "\0"])
+def test_a_damaged_configuration_of_a_run_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"output: '.*run/config.yaml' is damaged .*; choose another run folder"):
+        _run(AUTOENCODER, tmp_path)
+
+
 def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     """Both went on: lines doubled, and one deleted the other's checkpoint in the making."""
     _run(AUTOENCODER, tmp_path)
