@@ -86,7 +86,7 @@ def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def existing_file(path: str | os.PathLike[str], what: str) -> Path:
-    """`path` if a file is there.
+    """`path` if a regular file is there: devices and pipes have no end, or none that comes.
 
     Raises:
         InputError: `what` names the argument in the message.
@@ -95,7 +95,7 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
     try:
         if found.is_file():
             return found
-        kind = "it is a folder" if found.is_dir() else "no such file"
+        kind = "it is a folder" if found.is_dir() else "it is no regular file" if found.exists() else "no such file"
     except (OSError, ValueError) as error:  # a name that is too long, a NUL byte, a folder without permission
         kind = one_line(error)
     raise InputError(f"{what}: cannot read '{found}': {kind}")
