@@ -20,7 +20,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"latents": torch.zeros(1, 4, 5, 5)}, r"latents: expected shape \(1, 4, 4, 4\), got \(1, 4, 5, 5\)"),
     ({"latents": torch.zeros(1, 4, 4, 4), "ensemble_size": 2}, r"latents: expected shape \(2, 4, 4, 4\), got \(1, 4, 4, 4\)"),
     ({"sampler": "euler"}, "sampler: expected one of ddim, ddpm, renoise, got 'euler'"),
-    ({"num_inference_steps": 0}, "num_inference_steps: expected 1..1000, got 0"),
+    ({"num_inference_steps": 0}, "num_inference_steps: expected at least 1, got 0"),
     ({"num_inference_steps": 1001}, "num_inference_steps: expected 1..1000, got 1001"),
     ({"generator": [torch.Generator(), torch.Generator()]}, r"generator: expected one, or one per image \(1\), got 2"),
     ({"tile_size": 16, "tile_overlap": 1.5}, "tile_overlap: expected"),

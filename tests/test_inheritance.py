@@ -15,17 +15,19 @@ from ldmseg.training.loop import train
 from ldmseg.training.plan import plan
 from ldmseg.training.stages.diffusion import DiffusionStage
 
-OWN = {
-    "image_size": 48,
-    "id_policy": "spatial",
+INFERENCE = {
     "num_inference_steps": 7,
     "sampler": "renoise",
-    "rescale_std": 0.5,
-    "thresholds": [0.1, 3, 0.2, 0.3],
-    "follow_edges": False,
+    "thresholds": {"probability": 0.1, "min_area": 3, "overlap": 0.2, "support": 0.3},
+    "boundaries": "drawn",
     "tile_size": 0.5,
-    "min_piece": 11,
+    "tile_overlap": 0.125,
+    "min_component_area": 11,
+    "ensemble_size": 2,
     "ensemble_flips": "both",
+    "method": "project",
+    "strength": 0.25,
+    "resamplings": 3,
 }
 SCHEDULE = {"beta_schedule": "squaredcos_cap_v2", "beta_start": 0.001, "beta_end": 0.02, "prediction_type": "v_prediction"}
 
@@ -33,9 +35,9 @@ SCHEDULE = {"beta_schedule": "squaredcos_cap_v2", "beta_start": 0.001, "beta_end
 @pytest.fixture
 def start(tmp_path: Path) -> Path:
     """A pipeline none of whose settings is a default."""
-    pipe = build_tiny()
+    pipe = build_tiny(**INFERENCE)
     pipe.register_modules(scheduler=NoiseSchedule(**SCHEDULE))
-    pipe.register_to_config(**OWN)
+    pipe.register_to_config(image_size=48, id_policy="spatial")
     pipe.mask_autoencoder.register_to_config(scaling_factor=0.6, latent_scale=0.2)
     pipe.save_pretrained(tmp_path / "start")
     return tmp_path / "start"
@@ -55,12 +57,14 @@ def fine_tuning(start: Path, **settings: Any) -> Any:
 def test_a_fine_tuned_pipeline_has_the_settings_of_the_one_it_began_with(start: Path, tmp_path: Path) -> None:
     stage = DiffusionStage(fine_tuning(start))
     pipe = LDMSegPipeline.from_pretrained(train(stage, stage.config, tmp_path / "run"))
-    assert {key: pipe.config[key] for key in OWN} == OWN
+    assert (pipe.config["image_size"], pipe.config["id_policy"]) == (48, "spatial")
+    assert pipe.options.to_dict() == LDMSegPipeline.from_pretrained(start).options.to_dict()
+    assert INFERENCE.items() <= pipe.options.to_dict().items()
     assert {key: pipe.scheduler.config[key] for key in SCHEDULE} == SCHEDULE
     assert stage.schedule.config["prediction_type"] == "v_prediction"  # what it is trained with
     assert stage.load_sample(0).ids.shape == (48, 48)
     written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert written["schedule"] == SCHEDULE and written["data"]["size"] == 48 and written["validation"]["min_piece"] == 11
+    assert written["schedule"] == SCHEDULE and written["data"]["size"] == 48 and written["inference"]["min_component_area"] == 11
     # the resolved configuration is one that `--config` takes, and says the same
     assert DiffusionStage(validate_config(written)).config.model_dump() == stage.config.model_dump()
 
@@ -87,10 +91,11 @@ def test_a_scale_in_an_autoencoder_is_replaced_where_stage_two_begins_anew(start
 
 
 def test_what_is_free_can_be_set(start: Path) -> None:
-    settings = {"data": {"train": "scenes:4", "val": "scenes:2:val", "size": 32}, "validation": {"steps": 3, "min_piece": None}}
+    settings = {"data": {"train": "scenes:4", "val": "scenes:2:val", "size": 32}}
+    settings["inference"] = {"num_inference_steps": 3, "thresholds": {"min_area": 9}}
     pipe = DiffusionStage(fine_tuning(start, **settings)).pipeline()
-    assert (pipe.config["image_size"], pipe.config["num_inference_steps"], pipe.config["min_piece"]) == (32, 3, None)
-    assert pipe.config["ensemble_flips"] == "both"
+    assert (pipe.config["image_size"], pipe.options.num_inference_steps, pipe.options.ensemble_flips) == (32, 3, "both")
+    assert (pipe.options.thresholds.min_area, pipe.options.thresholds.support) == (9, 0.3)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.segmentation import random_walker, watershed
 
 from ldmseg.errors import InputError
 from ldmseg.panoptic import VOID, PanopticMap
+from ldmseg.segmenters.base import Photo
 
 Baseline = Literal["nearest", "watershed", "walker"]
 """`nearest` looks at distance alone, `watershed` (Beucher and Meyer) and `walker` (Grady, "Random Walks for Image Segmentation", 2006)
@@ -31,7 +33,7 @@ def complete(name: Baseline, image: NDArray[np.uint8], partial: PanopticMap) -> 
         partial: (H, W) the partial map. If it gives nothing at all, the result is one segment.
 
     Raises:
-        InputError: an unknown name, sizes that differ, or scikit-image is missing (for all but `nearest`).
+        InputError: an unknown name, or sizes that differ.
     """
     check_baselines([name])
     if image.shape != (*partial.shape, 3) or image.dtype != np.uint8:
@@ -49,22 +51,37 @@ def complete(name: Baseline, image: NDArray[np.uint8], partial: PanopticMap) -> 
     return partial.with_ids(np.where(known, partial.ids, ids))
 
 
-def check_baselines(names: Sequence[str]) -> None:
-    """Before anything is computed.
+class BaselineSegmenter:
+    """A baseline as a segmenter, of partial maps only.
 
     Raises:
-        InputError: an unknown name, or scikit-image is needed and missing.
+        InputError: an unknown name.
+    """
+
+    def __init__(self, name: Baseline) -> None:
+        check_baselines([name])
+        self.name = name
+
+    def __call__(
+        self,
+        images: Sequence[Photo],
+        partials: Sequence[PanopticMap] | None,
+        seeds: Sequence[int],
+        captions: Sequence[str] | None = None,
+    ) -> list[PanopticMap]:
+        if partials is None:
+            raise InputError(f"partials: expected a partial map of each photo for the baseline {self.name!r}, got none")
+        return [complete(self.name, image, partial) for image, partial in zip(images, partials, strict=True)]
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """
+    Raises:
+        InputError: an unknown name.
     """
     for name in names:
         if name not in get_args(Baseline):
             raise InputError(f"baselines: expected some of {', '.join(get_args(Baseline))}, got {name!r}")
-    if any(name != "nearest" for name in names):
-        try:
-            import skimage.segmentation  # noqa: F401
-        except ImportError as error:
-            raise InputError(
-                "baselines: expected scikit-image to be installed (pip install scikit-image); nearest alone does without"
-            ) from error
 
 
 # --------------------------------------------------------------------------- (H, W) index of a given segment, -1 unknown -> none unknown
@@ -76,17 +93,13 @@ def _nearest(image: NDArray[np.uint8], dense: Indices) -> Indices:
 
 def _watershed(image: NDArray[np.uint8], dense: Indices) -> Indices:
     """Flooded from the known pixels over the photo's gradient, the strongest of the three channels at each pixel."""
-    from skimage.segmentation import watershed
-
     channels = [ndimage.gaussian_filter(image[..., c].astype(np.float32), 1.0) for c in range(3)]
     gradient = np.max([np.hypot(ndimage.sobel(c, 0), ndimage.sobel(c, 1)) for c in channels], axis=0)  # (H, W)
     return watershed(gradient, dense + 1) - 1
 
 
 def _walker(image: NDArray[np.uint8], dense: Indices) -> Indices:
-    """The segment whose known pixels a random walker, who shuns strong edges, most probably meets first."""
-    from skimage.segmentation import random_walker
-
+    """The segment whose known pixels a random walker, which strong edges hinder, most probably meets first."""
     if image.std() == 0:  # a photo of one colour has no edges, and its contrast would be divided by
         return _nearest(image, dense)
     mode = "bf" if dense.size <= _DIRECT_PIXELS else "cg_j"

@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from ldmseg.config import DiffusionRunConfig, validate_config
 from ldmseg.errors import InputError
 from ldmseg.pipeline import LDMSegPipeline
 
 _SCHEDULE = ("beta_schedule", "beta_start", "beta_end", "prediction_type")
-
-# key of the configuration -> the pipeline's own name of it; what is left open is the pipeline's
-_DEFAULTS = {
-    "data.size": "image_size",
-    "validation.steps": "num_inference_steps",
-    "validation.sampler": "sampler",
-    "validation.tile_size": "tile_size",
-    "validation.min_piece": "min_piece",
-    "validation.ensemble_flips": "ensemble_flips",
-    "descriptors.guidance_scale": "guidance_scale",
-}
-
-
-@dataclass(frozen=True)
-class Finishing:
-    """Settings of an exported pipeline that a configuration has no keys for; a pipeline's own defaults where there is no `init`."""
-
-    thresholds: tuple[float, int, float, float] = (0.0, 0, 0.5, 0.9)
-    follow_edges: bool = True
-    rescale_std: float | None = None
-
-    @classmethod
-    def of(cls, start: LDMSegPipeline) -> Self:
-        return cls(tuple(start.config["thresholds"]), start.config["follow_edges"], start.config["rescale_std"])
-
 
 def inherited(config: DiffusionRunConfig, start: LDMSegPipeline) -> DiffusionRunConfig:
     """The configuration with the pipeline's settings for every key that the user left open; the result of that is itself.
@@ -51,9 +25,12 @@ def inherited(config: DiffusionRunConfig, start: LDMSegPipeline) -> DiffusionRun
                 f"got {_told(_get(values, key))}"
             )
         _put(values, key, trained)
-    for key, name in _DEFAULTS.items():
-        if not _is_set(config, key):
-            _put(values, key, start.config[name])
+    asked = {"guidance_scale": config.descriptors.guidance_scale} if _is_set(config, "descriptors.guidance_scale") else {}
+    options = start.options.updated({**asked, **config.inference})
+    values["inference"] = options.to_dict()
+    _put(values, "descriptors.guidance_scale", options.guidance_scale)
+    if not _is_set(config, "data.size"):
+        _put(values, "data.size", start.config["image_size"])
     if start.descriptor is not None and not _is_set(config, "descriptors.kind"):
         _put(values, "descriptors.kind", start.descriptor.kind)
     result = validate_config(values)

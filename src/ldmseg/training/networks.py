@@ -14,7 +14,7 @@ from ldmseg.models.loading import BUNDLED, load_mask_autoencoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
 from ldmseg.pipeline import LDMSegPipeline
-from ldmseg.training.inheritance import Finishing, inherited
+from ldmseg.training.inheritance import inherited
 from ldmseg.training.stages.base import fresh_weights, save_memory
 
 
@@ -34,7 +34,6 @@ class Beginning:
 
     networks: Networks
     config: DiffusionRunConfig
-    finishing: Finishing
 
 
 def mask_autoencoder(config: AutoencoderRunConfig) -> MaskAutoencoder:
@@ -70,14 +69,12 @@ def begin_diffusion(config: DiffusionRunConfig) -> Beginning:
         autoencoder = start.mask_autoencoder if config.autoencoder == BUNDLED else load_mask_autoencoder(config.autoencoder)
         if config.denoiser.freeze_time:
             freeze_time_embedding(start.unet)
-        networks = ready(Networks(autoencoder, start.image_encoder, start.unet, start.descriptor), config)
-        return Beginning(networks, config, Finishing.of(start))
+        return Beginning(ready(Networks(autoencoder, start.image_encoder, start.unet, start.descriptor), config), config)
     autoencoder = load_mask_autoencoder(config.autoencoder)
     with fresh_weights(config.seed):
         encoder = image_encoder(config, autoencoder)
         network = denoiser(config, autoencoder, encoder)
-        networks = ready(Networks(autoencoder, encoder, network, descriptor(config, network)), config)
-        return Beginning(networks, config, Finishing())
+        return Beginning(ready(Networks(autoencoder, encoder, network, descriptor(config, network)), config), config)
 
 
 def image_encoder(config: DiffusionRunConfig, autoencoder: MaskAutoencoder) -> ImageEncoder:

@@ -24,7 +24,6 @@ from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.pretrained import is_hub_id
 from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
 from ldmseg.training import networks as build
-from ldmseg.training.inheritance import Finishing
 from ldmseg.training.memory import FLOAT, Memory, peak_of
 from ldmseg.training.precision import resolve_precision
 
@@ -144,7 +143,7 @@ def _autoencoder_run(config: AutoencoderRunConfig) -> _Run:
 
 def _diffusion_run(config: DiffusionRunConfig) -> _Run:
     notes: list[str] = []
-    start = _with_init(config) if config.init is not None else build.Beginning(_from_sources(config, notes), config, Finishing())
+    start = _with_init(config) if config.init is not None else build.Beginning(_from_sources(config, notes), config)
     parts, config = start.networks, start.config
     batch, size = config.optim.batch_size, config.data.size
     autoencoder, encoder, denoiser, descriptor = parts.autoencoder, parts.image_encoder, parts.denoiser, parts.descriptor
