@@ -167,7 +167,9 @@ def _pictures_in(folder: Path) -> list[Path]:
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    image = _upright(image)
+    given, image = image, _upright(image)
+    if image is not given and image.mode == "RGB":
+        return image
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bit(image)).convert("RGB")
     try:
