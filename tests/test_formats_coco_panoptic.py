@@ -64,7 +64,7 @@ def test_what_is_written_is_read_back(root: Path) -> None:
         data[0].read_image()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_map_survives(tmp_path: Path, data: st.DataObject) -> None:
     ids = data.draw(

@@ -11,7 +11,7 @@ from ldmseg.metrics.covering import best_match, covering, covering_matrix, mean_
 from ldmseg.panoptic import PanopticMap
 
 maps = arrays(np.int32, (4, 5), elements=st.sampled_from([0, 1, 2, 9])).map(PanopticMap)
-quick = settings(max_examples=80, deadline=None)
+quick = settings(max_examples=80)
 
 
 def by_definition(prediction: PanopticMap, target: PanopticMap) -> float:

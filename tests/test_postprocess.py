@@ -101,7 +101,7 @@ def test_pieces_become_segments() -> None:
 
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 30), st.floats(0, 1), st.integers(0, 2**31))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_pieces_keep_what_is_given_and_invent_no_pixel(height: int, width: int, min_area: int, share: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, 4, (height, width)) * 1000

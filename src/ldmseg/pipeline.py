@@ -29,6 +29,7 @@ from ldmseg.models.denoiser import Denoiser
 from ldmseg.models.descriptors import Descriptor
 from ldmseg.models.image_encoder import ImageEncoder
 from ldmseg.models.loading import loading_errors, model_folder
+from ldmseg.models.manifest import check_manifest, exported
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.options import InferenceKwargs, InferenceOptions, renamed
 from ldmseg.panoptic import PanopticMap
@@ -110,10 +111,12 @@ class LDMSegPipeline(DiffusionPipeline):
         """diffusers' own, where `default` is the bundled model.
 
         Raises:
-            InputError: nothing usable is there: no such folder or Hub id, a file is missing, truncated or of another architecture.
+            InputError: nothing usable is there: no such folder or Hub id, a file is missing, truncated, of another architecture or another
+                export.
         """
         folder = model_folder(pretrained_model_name_or_path)
         with loading_errors("--model", "a pipeline's folder or Hub id", str(pretrained_model_name_or_path)):
+            check_manifest(folder)
             return super().from_pretrained(folder, **kwargs)
 
     @classmethod
@@ -123,11 +126,18 @@ class LDMSegPipeline(DiffusionPipeline):
         return _with_inference(config) if isinstance(config, dict) else config
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """diffusers' own; components are recorded as names of the package, not of the modules they happen to stand in."""
+        """diffusers' own; in full or not at all, with a manifest that `from_pretrained` checks (`ldmseg.models.manifest`).
+
+        Components are recorded as names of the package, not of the modules they happen to stand in.
+
+        Raises:
+            InputError: the folder cannot be written: disk full, not writable.
+        """
         parts = {name: getattr(part, "_orig_mod", part) for name, part in self.components.items()}  # _orig_mod: under torch.compile
         own = {name: ("ldmseg", type(part).__name__) for name, part in parts.items() if type(part).__module__.startswith("ldmseg.")}
         self.register_to_config(**own)
-        super().save_pretrained(save_directory, **kwargs)
+        with exported(save_directory) as folder:
+            super().save_pretrained(folder, **kwargs)
 
     @torch.no_grad()
     def encode_image(self, image: ImageInput | Sequence[ImageInput]) -> Tensor:

@@ -17,7 +17,7 @@ Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", 
 
 
 class Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class AutoencoderConfig(Config):
@@ -170,7 +170,6 @@ class DescriptorsConfig(Config):
     queries: Positive = 8  # learned: tokens
     width: Positive | None = None  # numbers of a token in a denoiser from scratch, none for its preset's
     drop_rate: Fraction = 0.1  # share of samples trained with the empty descriptor, which guidance needs
-    guidance_scale: Annotated[float, Field(ge=0)] = 1.0  # default of the exported pipeline; 1 is off
 
     @model_validator(mode="after")
     def _agreeing(self) -> Self:
@@ -219,7 +218,7 @@ INFERENCE = InferenceOptions(num_inference_steps=20)
 
 
 def _checked_inference(values: dict[str, Any]) -> dict[str, Any]:
-    INFERENCE.updated(values)
+    INFERENCE.changed(values)
     return values
 
 
@@ -230,7 +229,7 @@ class DiffusionRunConfig(RunConfig):
     """`ldmseg train diffusion`."""
 
     stage: Literal["diffusion"]
-    init: str | None = None  # a pipeline folder or `default` whose networks are the start
+    init: str | None = None  # a pipeline folder or `default` whose networks are the start; what is not set here is as in that pipeline
     autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`, which beside `init` is that model's own
     latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
     id_policy: IdPolicy = "random"
@@ -245,7 +244,8 @@ class DiffusionRunConfig(RunConfig):
 
     @model_validator(mode="after")
     def _cacheable(self) -> Self:
-        if self.cache and self.id_policy == "random":
+        inherits = self.init is not None and "id_policy" not in self.model_fields_set
+        if self.cache and self.id_policy == "random" and not inherits:
             raise ValueError("cache: expected false with id_policy random, whose latents differ each time, got true")
         return self
 

@@ -59,11 +59,12 @@ def partial(
 
     from ldmseg.data.datasets import load_dataset, parse_spec
     from ldmseg.formats.label_png import write_label_png
+    from ldmseg.locking import locked
 
     dataset = load_dataset(data)
     files = _output_files(dataset, parse_spec(data).root, output)
     written = []
-    with Progress("partial maps", enabled=not json) as progress:
+    with locked(output), Progress("partial maps", enabled=not json) as progress:
         for index, file in enumerate(files):
             case = cases[index % len(cases)]
             pmap = case.make(dataset.map(index), seed, index)

@@ -23,6 +23,9 @@ class Stage(nn.Module, ABC):
     depends neither on workers nor on where a run was interrupted, and a step can be divided among processes.
     """
 
+    config: Any
+    """The run's configuration (a `RunConfig`), with all that the stage decides of it."""
+
     @property
     def _no_split_modules(self) -> list[str]:
         """Under this name accelerate looks for the layers whose weights FSDP collects one layer at a time: the blocks of a UNet."""

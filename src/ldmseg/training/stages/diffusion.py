@@ -35,7 +35,7 @@ from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.items import Items
 from ldmseg.training.losses.denoising import denoising_loss, draw_timesteps
-from ldmseg.training.networks import diffusion_networks
+from ldmseg.training.networks import begin_diffusion
 from ldmseg.training.stages.base import Stage, sample_generators, sample_rng
 from ldmseg.visualize import contact_sheet, overlay
 
@@ -78,13 +78,17 @@ class Target:
 
 
 class DiffusionStage(Stage):
-    """Denoiser and image encoder with the denoising loss; the mask autoencoder is frozen."""
+    """Denoiser and image encoder with the denoising loss; the mask autoencoder is frozen.
+
+    `config` is the one given, with the settings of a pipeline that is its `init` where they were left open.
+    """
 
     def __init__(self, config: DiffusionRunConfig) -> None:
         super().__init__()
-        self.config = config
+        start = begin_diffusion(config)
+        self.config = config = start.config
+        networks = start.networks
         self.schedule = NoiseSchedule(**config.schedule.model_dump())
-        networks = diffusion_networks(config)
         self.autoencoder, self.image_encoder = networks.autoencoder, networks.image_encoder
         self.denoiser, self.descriptor = networks.denoiser, networks.descriptor
         self.train_data = load_dataset(config.data.train, size=config.data.size, segments=config.data.scene_segments)
@@ -209,7 +213,7 @@ class DiffusionStage(Stage):
             image_size=config.data.size,
             id_policy=config.id_policy,
             descriptor=self.descriptor,
-            inference=INFERENCE.updated({"guidance_scale": config.descriptors.guidance_scale, **config.inference}),
+            inference=INFERENCE.changed(config.inference),
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
