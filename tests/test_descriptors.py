@@ -551,7 +551,7 @@ def test_configurations_that_cannot_be(overrides: list[str], message: str) -> No
 
 def test_guidance_without_a_descriptor_is_refused_before_training(clip: Path) -> None:
     with pytest.raises(InputError, match=r"^guidance_scale: expected 1"):
-        DiffusionStage(validate_config(run_config(clip, guidance_scale=3.0)))  # type: ignore[arg-type]
+        DiffusionStage(validate_config(run_config(clip) | {"inference": {"guidance_scale": 3.0}}))  # type: ignore[arg-type]
 
 
 def test_captions_on_the_command_line(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from ldmseg.pipeline import LDMSegPipeline
 def test_loading_a_pipeline_warns_of_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     LDMSegPipeline.from_pretrained("default")
     assert caplog.messages == []
-    pipe = build_tiny(tile_size=0, guidance_scale=1, min_component_area=3)  # whole numbers, as JSON may have them
+    pipe = build_tiny()
+    thresholds = {"probability": 0, "min_area": 0, "overlap": 0, "support": 0}
+    pipe.register_to_config(inference={"tile_size": 0, "guidance_scale": 1, "thresholds": thresholds})  # as JSON has whole numbers
     pipe.save_pretrained(tmp_path)
     LDMSegPipeline.from_pretrained(tmp_path)
     assert caplog.messages == []

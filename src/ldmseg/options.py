@@ -136,13 +136,21 @@ class InferenceOptions:
         """Plain values, as a pipeline's configuration holds them."""
         return asdict(self)
 
+    def changed(self, values: Mapping[str, Any]) -> Self:
+        """These options with other values, None among them; `thresholds` may be some of them by name.
+
+        Raises:
+            InputError: an unknown name, or a value out of range.
+        """
+        return _updated(self, values, "options")
+
     def updated(self, asked: Mapping[str, Any]) -> Self:
         """These options with those of a call; an option that is None keeps its value, and `thresholds` may be some of them by name.
 
         Raises:
             InputError: an unknown name, or a value out of range.
         """
-        return _updated(self, {name: value for name, value in asked.items() if value is not None}, "options")
+        return self.changed({name: value for name, value in asked.items() if value is not None})
 
     def resolved(self, asked: Mapping[str, Any], output_type: str = "panoptic") -> Self:
         """`updated`, and what follows from the combination where the call does not say:

@@ -144,7 +144,7 @@ def evaluate(
                 pipe, dataset, cases=protocol.cases, methods=protocol.methods, baselines=protocol.baselines, **shared
             )
         else:
-            result = segment(pipe, dataset, class_agnostic=True, drop_rate=drop_rate, block_size=block_size or 16, **shared)
+            result = segment(pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, **shared)
     _tell(result, report, plot, json)
 
 

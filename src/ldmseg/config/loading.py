@@ -83,25 +83,26 @@ def _is_file(source: str) -> bool:
 
 
 _MOVED = {
-    "steps": "num_inference_steps",
-    "sampler": "sampler",
-    "tile_size": "tile_size",
-    "min_piece": "min_component_area",
-    "ensemble_flips": "ensemble_flips",
+    "validation.steps": "num_inference_steps",
+    "validation.sampler": "sampler",
+    "validation.tile_size": "tile_size",
+    "validation.min_piece": "min_component_area",
+    "validation.ensemble_flips": "ensemble_flips",
+    "descriptors.guidance_scale": "guidance_scale",
 }
-"""Keys of `validation` in version 0.1 -> of `inference`."""
+"""Keys of version 0.1 -> what they are called in `inference`."""
 
 
 def _moved(values: dict[str, Any]) -> dict[str, Any]:
-    validation = values.get("validation")
-    old = [key for key in _MOVED if isinstance(validation, Mapping) and key in validation]
-    if not old or not isinstance(validation, Mapping):
-        return values
-    what = f"validation.{old[0]} is now inference.{_MOVED[old[0]]}"
-    warnings.warn(f"{what}; the old key goes in the next version", FutureWarning, stacklevel=3)
-    kept = {key: value for key, value in validation.items() if key not in old}
-    moved = {_MOVED[key]: validation[key] for key in old}
-    return {**values, "validation": kept, "inference": {**(values.get("inference") or {}), **moved}}
+    """The same values under today's keys; an old key is warned of."""
+    found, inference = dict(values), dict[str, Any]()
+    for old, new in _MOVED.items():
+        section, key = old.split(".")
+        if isinstance(found.get(section), Mapping) and key in found[section]:
+            warnings.warn(f"{old} is now inference.{new}; the old key goes in the next version", FutureWarning, stacklevel=3)
+            found[section] = {name: value for name, value in found[section].items() if name != key}
+            inference[new] = values[section][key]
+    return {**found, "inference": {**(found.get("inference") or {}), **inference}} if inference else found
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

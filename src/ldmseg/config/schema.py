@@ -170,7 +170,6 @@ class DescriptorsConfig(Config):
     queries: Positive = 8  # learned: tokens
     width: Positive | None = None  # numbers of a token in a denoiser from scratch, none for its preset's
     drop_rate: Fraction = 0.1  # share of samples trained with the empty descriptor, which guidance needs
-    guidance_scale: Annotated[float, Field(ge=0)] = 1.0  # default of the exported pipeline; 1 is off
 
     @model_validator(mode="after")
     def _agreeing(self) -> Self:
@@ -219,7 +218,7 @@ INFERENCE = InferenceOptions(num_inference_steps=20)
 
 
 def _checked_inference(values: dict[str, Any]) -> dict[str, Any]:
-    INFERENCE.updated(values)
+    INFERENCE.changed(values)
     return values
 
 

@@ -11,6 +11,7 @@ from ldmseg.pipeline import LDMSegPipeline
 
 _SCHEDULE = ("beta_schedule", "beta_start", "beta_end", "prediction_type")
 
+
 def inherited(config: DiffusionRunConfig, start: LDMSegPipeline) -> DiffusionRunConfig:
     """The configuration with the pipeline's settings for every key that the user left open; the result of that is itself.
 
@@ -25,12 +26,9 @@ def inherited(config: DiffusionRunConfig, start: LDMSegPipeline) -> DiffusionRun
                 f"got {_told(_get(values, key))}"
             )
         _put(values, key, trained)
-    asked = {"guidance_scale": config.descriptors.guidance_scale} if _is_set(config, "descriptors.guidance_scale") else {}
-    options = start.options.updated({**asked, **config.inference})
-    values["inference"] = options.to_dict()
-    _put(values, "descriptors.guidance_scale", options.guidance_scale)
     if not _is_set(config, "data.size"):
         _put(values, "data.size", start.config["image_size"])
+    values["inference"] = start.options.changed(config.inference).to_dict()
     if start.descriptor is not None and not _is_set(config, "descriptors.kind"):
         _put(values, "descriptors.kind", start.descriptor.kind)
     result = validate_config(values)

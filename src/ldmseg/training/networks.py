@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig
+from ldmseg.config import INFERENCE, AutoencoderRunConfig, DiffusionRunConfig
 from ldmseg.diffusion.guidance import check_descriptor, check_guidance
 from ldmseg.errors import InputError
 from ldmseg.models.denoiser import Denoiser, build_denoiser, freeze_time_embedding
@@ -69,12 +69,14 @@ def begin_diffusion(config: DiffusionRunConfig) -> Beginning:
         autoencoder = start.mask_autoencoder if config.autoencoder == BUNDLED else load_mask_autoencoder(config.autoencoder)
         if config.denoiser.freeze_time:
             freeze_time_embedding(start.unet)
-        return Beginning(ready(Networks(autoencoder, start.image_encoder, start.unet, start.descriptor), config), config)
+        networks = ready(Networks(autoencoder, start.image_encoder, start.unet, start.descriptor), config)
+        return Beginning(networks, config)
     autoencoder = load_mask_autoencoder(config.autoencoder)
     with fresh_weights(config.seed):
         encoder = image_encoder(config, autoencoder)
         network = denoiser(config, autoencoder, encoder)
-        return Beginning(ready(Networks(autoencoder, encoder, network, descriptor(config, network)), config), config)
+        networks = ready(Networks(autoencoder, encoder, network, descriptor(config, network)), config)
+        return Beginning(networks, config)
 
 
 def image_encoder(config: DiffusionRunConfig, autoencoder: MaskAutoencoder) -> ImageEncoder:
@@ -120,7 +122,7 @@ def ready(networks: Networks, config: DiffusionRunConfig) -> Networks:
     if wanted not in (None, has):
         raise InputError(f"descriptors.kind: expected {has or 'none'}, as the model in {config.init!r} has, got {wanted}")
     check_descriptor(networks.descriptor, networks.denoiser)
-    check_guidance(networks.descriptor, config.descriptors.guidance_scale)
+    check_guidance(networks.descriptor, INFERENCE.changed(config.inference).guidance_scale)
     if autoencoder.downscale != encoder.downscale:
         raise InputError(f"image_encoder: expected the mask autoencoder's downscale {autoencoder.downscale}, got {encoder.downscale}")
     channels = networks.denoiser.config["mask_channels"]

@@ -213,7 +213,7 @@ class DiffusionStage(Stage):
             image_size=config.data.size,
             id_policy=config.id_policy,
             descriptor=self.descriptor,
-            inference=INFERENCE.updated({"guidance_scale": config.descriptors.guidance_scale, **config.inference}),
+            inference=INFERENCE.changed(config.inference),
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
