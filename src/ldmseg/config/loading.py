@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
-from ldmseg.config.schema import AutoencoderRunConfig, DiffusionRunConfig
+from ldmseg.config.schema import AutoencoderRunConfig, DiffusionRunConfig, MixedSet
 from ldmseg.errors import InputError, quoted, shortened
 
 LEVELS = 16
@@ -136,13 +136,12 @@ def _assign(values: dict[str, Any], path: list[str], value: Any, override: str) 
 
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    loc = first["loc"]
-    if len(loc) > 1 and loc[0] in ("autoencoder", "diffusion"):
-        loc = loc[1:]
-    where = shortened(".".join(str(part) for part in loc))
+    loc = tuple(part for part in first["loc"] if part not in ("one", "several"))  # the two forms of data.train
+    told = loc[1:] if len(loc) > 1 and loc[0] in ("autoencoder", "diffusion") else loc
+    where = shortened(".".join(str(part) for part in told))
     if first["type"] == "extra_forbidden":
-        known = _known_keys(first["loc"])
-        close = difflib.get_close_matches(shortened(first["loc"][-1]), known, n=1)
+        known = _known_keys(loc)
+        close = difflib.get_close_matches(shortened(loc[-1]), known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
         return f"config: {where!r} is no known key; {hint}"
     got = "" if isinstance(first["input"], dict) else f", got {quoted(first['input'])}"
@@ -152,5 +151,5 @@ def _one_line(error: ValidationError) -> str:
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     model: Any = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}[str(loc[0])]
     for key in loc[1:-1]:
-        model = model.model_fields[str(key)].annotation
+        model = MixedSet if isinstance(key, int) else model.model_fields[str(key)].annotation  # a list of models: data.train
     return sorted(model.model_fields)

@@ -64,12 +64,13 @@ class AnnotationEntry:
 
 @dataclass(frozen=True, slots=True)
 class CocoPanopticJson:
-    """A whole file; `images` and `categories` may be empty in predictions."""
+    """A whole file; `images` and `categories` may be empty in predictions; `labelling` is what `info.labelling` says void means."""
 
     path: Path
     images: dict[ImageId, ImageEntry]
     annotations: tuple[AnnotationEntry, ...]
     categories: tuple[Category, ...]
+    labelling: str = "dense"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,9 @@ def read_coco_json(
         reader.expect(bool(images), "images: expected at least one")
         annotations = reader.of_known_images(annotations, images, strict)
     reader.distinct_annotations(annotations, one_per_image=predictions)
-    return CocoPanopticJson(reader.path, images, tuple(annotations), own)
+    info = document.get("info")
+    labelling = info.get("labelling", "dense") if isinstance(info, dict) else "dense"
+    return CocoPanopticJson(reader.path, images, tuple(annotations), own, str(labelling))
 
 
 def open_document(path: str | os.PathLike[str]) -> tuple[JsonReader, dict[str, Any]]:

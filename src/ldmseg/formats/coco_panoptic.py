@@ -115,7 +115,8 @@ class CocoPanopticRecord:
 class CocoPanoptic(Sequence[CocoPanopticRecord]):
     """An opened data set: one record per annotation, in the order of the JSON.
 
-    An image may have several annotations (by several people, as in BSDS500) if their PNGs differ.
+    An image may have several annotations (by several people, as in BSDS500) if their PNGs differ. `labelling` is what the JSON says that
+    void means (`info.labelling`).
     """
 
     json_path: Path
@@ -123,6 +124,7 @@ class CocoPanoptic(Sequence[CocoPanopticRecord]):
     image_dir: Path | None
     categories: tuple[Category, ...]
     records: tuple[CocoPanopticRecord, ...]
+    labelling: str = "dense"
 
     @classmethod
     def open(
@@ -176,7 +178,7 @@ class CocoPanoptic(Sequence[CocoPanopticRecord]):
             )
             for image, name, annotation in zip(images, names, parsed.annotations, strict=True)
         )
-        return cls(parsed.path, pngs, photos, parsed.categories, records)
+        return cls(parsed.path, pngs, photos, parsed.categories, records, parsed.labelling)
 
     def __len__(self) -> int:
         return len(self.records)

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 # (`Division`); all else would make it another run.
 _MAY_CHANGE = {
     *(("optim", key) for key in ("steps", "batch_size", "accumulate", "gradient_checkpointing")),
-    *(("data", key) for key in ("workers", "val", "latents", "on_error")),
+    *(("data", key) for key in ("workers", "val", "latents", "features", "on_error")),
     ("validation",),
     ("checkpoint",),
     ("trackers",),

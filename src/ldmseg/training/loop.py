@@ -105,7 +105,7 @@ def _train(
     averages, started = Averages(), time.monotonic()
     for batches in steps(stage, config, progress.step, accelerator):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress.step, optim)
+            group["lr"] = learning_rate(progress.step, optim) * group["lr_factor"]
         for batch in batches:
             with accelerator.accumulate(model):
                 with autocast(accelerator):

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from ldmseg.config import INFERENCE, AutoencoderRunConfig, DiffusionRunConfig
 from ldmseg.diffusion.guidance import check_descriptor, check_guidance
 from ldmseg.errors import InputError
-from ldmseg.models.denoiser import Denoiser, build_denoiser, freeze_time_embedding
+from ldmseg.models.backbone_encoder import BackboneImageEncoder
+from ldmseg.models.backbones import load_backbone
+from ldmseg.models.denoiser import Denoiser, build_denoiser, freeze_time_embedding, widen_input
 from ldmseg.models.descriptors import Descriptor, build_descriptor
 from ldmseg.models.image_encoder import ConvImageEncoder, ImageEncoder, load_image_encoder
 from ldmseg.models.loading import BUNDLED, load_mask_autoencoder
@@ -67,9 +69,14 @@ def begin_diffusion(config: DiffusionRunConfig) -> Beginning:
         start = LDMSegPipeline.from_pretrained(config.init)
         config = inherited(config, start)
         autoencoder = start.mask_autoencoder if config.autoencoder == BUNDLED else load_mask_autoencoder(config.autoencoder)
+        encoder, network = start.image_encoder, start.unet
         if config.denoiser.freeze_time:
-            freeze_time_embedding(start.unet)
-        networks = ready(Networks(autoencoder, start.image_encoder, start.unet, start.descriptor), config)
+            freeze_time_embedding(network)
+        if config.image_encoder.backbone is not None:
+            with fresh_weights(config.seed):
+                encoder = with_backbone(encoder, config)
+            network = widen_input(network, image_channels=encoder.latent_channels)
+        networks = ready(Networks(autoencoder, encoder, network, start.descriptor), config)
         return Beginning(networks, config)
     autoencoder = load_mask_autoencoder(config.autoencoder)
     with fresh_weights(config.seed):
@@ -83,7 +90,22 @@ def image_encoder(config: DiffusionRunConfig, autoencoder: MaskAutoencoder) -> I
     settings = config.image_encoder
     if settings.source is not None:
         return load_image_encoder(settings.source)
-    return ConvImageEncoder(settings.latent_channels, settings.widths, autoencoder.downscale)
+    stem = ConvImageEncoder(settings.latent_channels, settings.widths, autoencoder.downscale)
+    return stem if settings.backbone is None else with_backbone(stem, config)
+
+
+def with_backbone(stem: ImageEncoder, config: DiffusionRunConfig) -> BackboneImageEncoder:
+    """The encoder of `image_encoder.backbone` around a stem.
+
+    Raises:
+        InputError: there is no such backbone, or the model that the run begins with has an encoder of another kind.
+    """
+    settings = config.image_encoder
+    if not isinstance(stem, ConvImageEncoder):
+        there = f"the {type(stem).__name__} of {config.init!r}"
+        raise InputError(f"image_encoder.backbone: expected none beside {there}, got {settings.backbone!r}")
+    assert settings.backbone is not None
+    return BackboneImageEncoder.around(stem, load_backbone(settings.backbone), settings.adapter_channels, settings.input_scale)
 
 
 def denoiser(config: DiffusionRunConfig, autoencoder: MaskAutoencoder, encoder: ImageEncoder) -> Denoiser:

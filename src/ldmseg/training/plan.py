@@ -107,14 +107,17 @@ def _memory(run: _Run, parts: tuple[Part, ...], config: RunConfig, precision: st
 
 def _samples(config: RunConfig, notes: list[str]) -> int | None:
     counts: list[int | None] = []
-    for key, spec in (("data.train", config.data.train), ("data.val", config.data.val)):
+    train = config.data.train
+    sets = [train] if isinstance(train, str) else [one.data for one in train]
+    for key, spec in (*(("data.train", spec) for spec in sets), ("data.val", config.data.val)):
         parsed = parse_spec(spec)
         if parsed.kind != "scenes" and not parsed.root.exists():
             notes.append(f"{key}: {str(parsed.root)!r} is not on this machine")
             counts.append(None)
         else:
             counts.append(len(load_dataset(spec, size=config.data.size, segments=config.data.scene_segments)))
-    return counts[0]
+    known = [count for count in counts[: len(sets)] if count is not None]
+    return sum(known) if len(known) == len(sets) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------- the stages
@@ -156,7 +159,7 @@ def _diffusion_run(config: DiffusionRunConfig) -> _Run:
             autoencoder.moments(torch.zeros(batch, code_channels(autoencoder.config["num_ids"], autoencoder.config["code"]), size, size))
         image = torch.zeros(batch, encoder.latent_channels, cells, cells)
         if config.data.latents is None:
-            image = encoder.encode(torch.zeros(batch, 3, size, size))
+            image = encoder.encode(torch.zeros(batch, 3, size * encoder.input_scale, size * encoder.input_scale))
         x = torch.zeros(batch, autoencoder.config["latent_channels"], cells, cells)
         condition = Condition(image, tokens=_tokens(descriptor, batch, size))
         return denoiser(x, torch.zeros(batch, dtype=torch.long), condition=condition, estimate=x).float().square().mean()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ldmseg.codes import assign_dense, encode_ids, limit_segments
 from ldmseg.config import AutoencoderRunConfig
-from ldmseg.data.datasets import PanopticDataset, SceneDataset, load_dataset
+from ldmseg.data.datasets import PanopticDataset, SceneDataset, load_dataset, load_mixture
 from ldmseg.data.mask_augment import augment_mask
 from ldmseg.data.transforms import draw_view
 from ldmseg.evaluate import reconstruct
@@ -45,9 +45,10 @@ class AutoencoderStage(Stage):
         self.config = config
         self.model = mask_autoencoder(config)
         data = config.data
-        self.train_data = load_dataset(data.train, size=data.size, segments=data.scene_segments)
+        mixture = load_mixture(data.train, size=data.size, segments=data.scene_segments)
+        self.train_data = mixture.whole
         self.val_data = load_dataset(data.val, size=data.size, segments=data.scene_segments)
-        self.train_items = Items(len(self.train_data), data.on_error, "data.train")
+        self.train_items = Items.of(mixture, data.on_error, "data.train")
         self.val_items = Items(len(self.val_data), data.on_error, "data.val")
 
     def load_sample(self, number: int) -> tuple[int, NDArray[np.int64]]:
