@@ -19,6 +19,7 @@ from _results import command_line, write_result
 from numpy.typing import NDArray
 
 from ldmseg import LDMSegPipeline, PanopticMap, load_dataset
+from ldmseg.atomic import atomic_write
 from ldmseg.data.datasets import AnnotatedDataset
 from ldmseg.evaluate.ambiguity import (
     COVERED,
@@ -31,7 +32,6 @@ from ldmseg.evaluate.ambiguity import (
     slic_answers,
     summarize,
 )
-from ldmseg.formats.atomic import atomic_write
 
 
 def measure(
@@ -141,7 +141,7 @@ def main() -> None:
         one, best, pq = 100 * summary.covering_one, 100 * summary.covering_best, 100 * summary.pq_best
         print(f"{name}: covering by one {one:.1f}, best {best:.1f}; best PQ {pq:.1f}; spread {100 * summary.spread:.1f}")
     draw(summaries, images, correlations["model"], arguments.picture)
-    write_result(arguments.name, figures, command_line())
+    write_result(arguments.name, figures, command_line(), pipe)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from _results import command_line, write_result
 from PIL import Image
 
 from ldmseg import VOID, LDMSegPipeline, PanopticMap, PanopticQuality, load_dataset
+from ldmseg.atomic import atomic_write
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.partial import drop_blocks
-from ldmseg.ensemble import consensus
 from ldmseg.evaluate.reliability import ConfidenceReport, draw_reliability, measure_confidence
-from ldmseg.formats.atomic import atomic_write
+from ldmseg.inference.ensemble import consensus
 from ldmseg.metrics.confidence import ConfidenceResult, right_pixels
 from ldmseg.metrics.covering import quality_matrix
 from ldmseg.pipeline import LDMSegOutput
@@ -37,7 +37,7 @@ class Recording:
     """The pipeline, and the samples that it drew, so that other rules can be tried on the same ones."""
 
     def __init__(self, pipe: LDMSegPipeline) -> None:
-        self.pipe, self.config = pipe, pipe.config
+        self.pipe, self.options = pipe, pipe.options
         self.samples: list[Sequence[PanopticMap]] = []
 
     def __call__(self, image: Any, **options: Any) -> LDMSegOutput:
@@ -138,7 +138,7 @@ def main() -> None:
         print(name, found["pq_one_sample_mean"], "->", found["pq_consensus_by_samples"], pixels, flush=True)
     draw_reliability([(name, report.pixels) for name, report in reports.items()], arguments.pictures / "reliability.png")
     draw_examples(pipe, scenes, min(arguments.examples, arguments.images), arguments.samples, arguments.pictures / "confidence.png")
-    write_result(arguments.name, figures, command_line())
+    write_result(arguments.name, figures, command_line(), pipe)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 | 10 | the same noise with different photos |
 | S4 | the clean estimate at some of the steps |
 
-Figure 9 is `benchmarks/inpainting.py`. `--only 3 7` draws some of them. What the curves show goes to `benchmarks/results/figures.json`.
+Figure 9 is `benchmarks/inpainting.py`. `--only 3 7` draws some of them. What the curves show goes to `benchmarks/results/figure_N.json`.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from _results import RESULTS, command_line, write_result
+from _results import command_line, write_result
 from PIL import Image
 
 from ldmseg import LDMSegPipeline, NoiseSchedule, PanopticMap, PanopticQuality, load_config, load_dataset
+from ldmseg.atomic import atomic_write
 from ldmseg.codes import assign_ids
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.evaluate import evaluate
-from ldmseg.formats.atomic import atomic_write
-from ldmseg.postprocess import to_panoptic
-from ldmseg.training.autoencoder import AutoencoderStage
+from ldmseg.inference.postprocess import to_panoptic
 from ldmseg.training.loop import train
+from ldmseg.training.stages.autoencoder import AutoencoderStage
 from ldmseg.visualize import color_map, contact_sheet, overlay
 
 STEPS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
@@ -92,7 +92,7 @@ def sampling_steps(pipe: LDMSegPipeline, data: PanopticDataset) -> dict[str, Any
     curves: dict[str, Any] = {}
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained", sharex=True)
     for sampler in ("ddim", "ddpm"):
-        stats = [evaluate(pipe, data, steps=n, sampler=sampler, batch_size=16).quality.all for n in STEPS]
+        stats = [evaluate(pipe, data, num_inference_steps=n, sampler=sampler, batch_size=16).quality.all for n in STEPS]
         curves[sampler] = {name: [round(100 * getattr(s, name), 2) for s in stats] for name in ("pq", "sq", "rq")}
         print(sampler, curves[sampler], flush=True)
         for axis, name in zip(axes, ("pq", "sq", "rq"), strict=True):
@@ -209,11 +209,8 @@ def main() -> None:
         "10": lambda: noise_as_queries(pipe, data),
         "s4": torch.no_grad()(lambda: estimates(pipe, data)),
     }
-    saved = RESULTS / "figures.json"
-    figures = json.loads(saved.read_text())["figures"] if saved.exists() else {}
     for name in arguments.only or makers:
-        figures[f"figure_{name}"] = makers[name]()
-        write_result("figures", figures, command_line())
+        write_result(f"figure_{name}", makers[name](), command_line(), pipe)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ from diffusers import AutoencoderKL
 from ldmseg.config import DiffusionRunConfig, load_config
 from ldmseg.models.image_encoder import SD_V1_VAE, FrozenImageEncoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.training.average import Average
 from ldmseg.training.batches import steps
-from ldmseg.training.diffusion import DiffusionStage
+from ldmseg.training.ema import Average
 from ldmseg.training.launch import autocast, clip_gradients, start_accelerator
 from ldmseg.training.plan import plan
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 GIB = 2**30
 

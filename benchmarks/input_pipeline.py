@@ -25,8 +25,8 @@ from ldmseg.config import DiffusionRunConfig, load_config
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.transforms import Color, View
 from ldmseg.panoptic import PanopticMap
-from ldmseg.training import diffusion
-from ldmseg.training.diffusion import DiffusionStage
+from ldmseg.training.stages import diffusion
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 BATCH = 10
 COLOR = "data.color={brightness: 0.4, contrast: 0.4, saturation: 0.4}"

@@ -24,7 +24,7 @@ from ldmseg.config import DiffusionRunConfig, load_config
 from ldmseg.data.datasets import load_dataset
 from ldmseg.data.latent_writer import CacheSettings, build_latent_cache
 from ldmseg.models.image_encoder import FrozenImageEncoder
-from ldmseg.training.diffusion import DiffusionStage
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 SD_V1_VAE = {
     "block_out_channels": (128, 256, 512, 512),

@@ -45,9 +45,8 @@ def completed(pipe: LDMSegPipeline, data: PanopticDataset, seeds: list[int], ste
     """PQ in percent of each kind of partial map, method and seed."""
     figures: dict[str, Any] = {}
     for seed in seeds:
-        report = evaluate_inpainting(
-            pipe, data, cases=list(CASES.values()), methods=["condition"], baselines=BASELINES, steps=steps, seed=seed, batch_size=10
-        )
+        asked: dict[str, Any] = {"num_inference_steps": steps, "seed": seed, "batch_size": 10}
+        report = evaluate_inpainting(pipe, data, cases=list(CASES.values()), methods=["condition"], baselines=BASELINES, **asked)
         for score in report.scores:
             kind = next(name for name, case in CASES.items() if case == score.case)
             row = figures.setdefault(kind, {}).setdefault(score.method, {"seeds": []})
@@ -73,16 +72,16 @@ def main() -> None:
     pipe = LDMSegPipeline.from_pretrained(arguments.model).to(resolve_device(arguments.device))
     pipe.set_progress_bar_config(disable=True)
     photos = load_dataset(f"coco-panoptic:{arguments.shared / 'data/coco100'}:train2017{arguments.part}")
-    figures: dict[str, Any] = {"unaided": [unaided(pipe, photos, arguments.seeds, steps=steps) for steps in arguments.steps]}
+    figures: dict[str, Any] = {"unaided": [unaided(pipe, photos, arguments.seeds, num_inference_steps=steps) for steps in arguments.steps]}
     if arguments.votes:
-        figures["votes"] = unaided(pipe, photos, arguments.seeds, steps=max(arguments.steps), ensemble_size=arguments.votes)
+        figures["votes"] = unaided(pipe, photos, arguments.seeds, num_inference_steps=max(arguments.steps), ensemble_size=arguments.votes)
     if arguments.completion:
         figures["completion"] = completed(pipe, Shrunk(photos, SIDE), arguments.seeds, max(arguments.steps))
     if arguments.scenes:
         scenes = load_dataset(f"scenes:{arguments.scenes}:val", size=pipe.config["image_size"])
-        figures["scenes"] = [unaided(pipe, scenes, arguments.seeds[:1], steps=steps) for steps in arguments.steps]
+        figures["scenes"] = [unaided(pipe, scenes, arguments.seeds[:1], num_inference_steps=steps) for steps in arguments.steps]
     if arguments.name:
-        write_result(arguments.name, figures, command_line())
+        write_result(arguments.name, figures, command_line(), pipe)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from ldmseg import LDMSegPipeline, PanopticMap, load_dataset
-from ldmseg.data.partial import PartialKind, make_partial
+from ldmseg.choices import PartialKind
+from ldmseg.data.partial import make_partial
 from ldmseg.visualize import confidence_map, contact_sheet, overlay
 
 TEASER = (("strokes", 0.8), ("blocks", 0.5), ("strokes", 0.8), ("boxes", 0.5))

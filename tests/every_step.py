@@ -12,12 +12,12 @@ from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 
 from ldmseg.cli import main
-from ldmseg.training import loop, processes
+from ldmseg.training import distributed, loop
 
 if __name__ == "__main__":
     loop.LOG_EVERY = 1
     if "true" in (os.environ.get("ACCELERATE_USE_FSDP"), os.environ.get("ACCELERATE_USE_DEEPSPEED")):
         os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
         PartialState._prepare_backend = lambda *args, **kwargs: ("gloo", DistributedType.MULTI_GPU)
-        processes._connected_accelerator = lambda: True
+        distributed._connected_accelerator = lambda: True
     sys.exit(main())

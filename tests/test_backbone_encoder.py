@@ -16,9 +16,9 @@ from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.backbones import EfficientNetBackbone, load_backbone
 from ldmseg.models.efficientnet import EfficientNetLite0
 from ldmseg.models.image_encoder import ConvImageEncoder, load_image_encoder
-from ldmseg.training.diffusion import DiffusionStage
 from ldmseg.training.launch import parameter_groups
-from ldmseg.training.networks import diffusion_networks
+from ldmseg.training.networks import begin_diffusion
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 
 def small_dinov2() -> dict[str, object]:
@@ -141,7 +141,7 @@ def overrides(start: Path, weights: Path) -> list[str]:
 def test_a_model_goes_on_with_a_backbone_beside_its_stem(tmp_path: Path, weights: Path) -> None:
     start = tiny_pipeline(tmp_path)
     before = LDMSegPipeline.from_pretrained(start)
-    networks = diffusion_networks(load_config("scenes-diffusion", overrides(start, weights)))  # type: ignore[arg-type]
+    networks = begin_diffusion(load_config("finetune", overrides(start, weights))).networks  # type: ignore[arg-type]
     encoder = networks.image_encoder
     assert isinstance(encoder, BackboneImageEncoder) and isinstance(encoder.backbone, EfficientNetBackbone)
     old = before.image_encoder.latent_channels
@@ -152,7 +152,7 @@ def test_a_model_goes_on_with_a_backbone_beside_its_stem(tmp_path: Path, weights
 
 
 def test_the_adapter_learns_faster_and_the_backbone_is_in_no_group(tmp_path: Path, weights: Path) -> None:
-    config = load_config("scenes-diffusion", [*overrides(tiny_pipeline(tmp_path), weights), "image_encoder.adapter_lr=3"])
+    config = load_config("finetune", [*overrides(tiny_pipeline(tmp_path), weights), "image_encoder.adapter_lr=3"])
     stage = DiffusionStage(config)  # type: ignore[arg-type]
     groups = {group["lr_factor"]: group["params"] for group in parameter_groups(stage)}
     assert set(groups) == {1.0, 3.0}
@@ -164,7 +164,7 @@ def test_the_adapter_learns_faster_and_the_backbone_is_in_no_group(tmp_path: Pat
 
 
 def test_a_step_an_export_and_a_photo(tmp_path: Path, weights: Path) -> None:
-    config = load_config("scenes-diffusion", overrides(tiny_pipeline(tmp_path), weights))
+    config = load_config("finetune", overrides(tiny_pipeline(tmp_path), weights))
     stage = DiffusionStage(config)  # type: ignore[arg-type]
     batch = stage.collate([stage.load_sample(number) for number in range(2)])
     assert tuple(batch.photos.shape) == (2, 3, 64, 64) and tuple(batch.ids.shape) == (2, 32, 32)
@@ -175,7 +175,7 @@ def test_a_step_an_export_and_a_photo(tmp_path: Path, weights: Path) -> None:
     assert isinstance(pipe.image_encoder, BackboneImageEncoder)
     assert pipe(torch.rand(3, 40, 24), num_inference_steps=1).maps[0].shape == (40, 24)
     with pytest.raises(InputError, match=r"image_encoder\.backbone: expected none beside the BackboneImageEncoder"):
-        diffusion_networks(load_config("scenes-diffusion", overrides(tmp_path / "pipeline", weights)))  # type: ignore[arg-type]
+        begin_diffusion(load_config("finetune", overrides(tmp_path / "pipeline", weights)))  # type: ignore[arg-type]
 
 
 def test_a_source_is_a_whole_encoder() -> None:

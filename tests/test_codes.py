@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ldmseg.codes import Code, IdPolicy, assign_ids, cell_centres, code_channels, codebook, decode_ids, encode_ids, limit_segments
+from ldmseg.choices import Code, IdPolicy
+from ldmseg.codes import assign_ids, cell_centres, code_channels, codebook, decode_ids, encode_ids, limit_segments
 from ldmseg.errors import InputError
 from ldmseg.panoptic import PanopticMap
 
@@ -43,7 +44,7 @@ def test_decoding_survives_noise(code: Code) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(get_args(IdPolicy)), st.integers(1, 15))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_segment_gets_its_own_id(seed: int, policy: IdPolicy, count: int) -> None:
     rng = np.random.default_rng(seed)
     pmap = PanopticMap(rng.integers(0, count + 1, (9, 7)) * 1000)

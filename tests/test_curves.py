@@ -8,8 +8,8 @@ from PIL import Image
 from run_folder import train_line, val_line, write_run
 
 from ldmseg.errors import InputError
-from ldmseg.training.curves import draw_curves, panels, running_mean
-from ldmseg.training.history import History, Series, read_history
+from ldmseg.runs.curves import draw_curves, panels, running_mean
+from ldmseg.runs.history import History, Series, read_history
 
 
 @pytest.fixture

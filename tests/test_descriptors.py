@@ -17,10 +17,11 @@ from sd_folder import make_sd_folder, rename
 from tiny import build_tiny
 from transformers import CLIPTextModel, CLIPTokenizerFast, CLIPVisionModelWithProjection
 
-from ldmseg import LDMSegPipeline, PanopticMap
+from ldmseg import InferenceOptions, LDMSegPipeline, PanopticMap, Thresholds
 from ldmseg.config import load_config, validate_config
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import load_dataset
+from ldmseg.diffusion.guidance import check_descriptor, guided
 from ldmseg.errors import InputError
 from ldmseg.evaluate import evaluate
 from ldmseg.formats.captions import Captions, read_captions
@@ -34,8 +35,7 @@ from ldmseg.models.descriptors import (
     LearnedDescriptor,
     build_descriptor,
 )
-from ldmseg.models.guidance import check_descriptor, guided
-from ldmseg.training.diffusion import DiffusionStage
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 WIDTH = 10
 KINDS = ("clip-image", "clip-text", "learned")
@@ -218,7 +218,7 @@ importlib.metadata.version = hidden
 @pytest.mark.slow  # another Python, which imports torch
 def test_only_clip_needs_transformers(clip: Path) -> None:
     code = f"""
-import numpy, ldmseg, ldmseg.training.loop, ldmseg.training.diffusion
+import numpy, ldmseg, ldmseg.training.loop, ldmseg.training.stages.diffusion
 from ldmseg.errors import InputError
 from ldmseg.models.descriptors import build_descriptor
 pipe = ldmseg.LDMSegPipeline.from_pretrained("default")
@@ -277,8 +277,8 @@ def pipeline(kind: str, clip: Path, **settings: Any) -> LDMSegPipeline:
     unet = build_denoiser("tiny", image_channels=8, partial=True, cross_attention=True, cross_attention_dim=WIDTH).eval()
     descriptor = build(kind, clip, queries=3)
     parts = {"mask_autoencoder": plain.mask_autoencoder, "image_encoder": plain.image_encoder, "scheduler": plain.scheduler}
-    defaults = {key: plain.config[key] for key in ("image_size", "num_inference_steps", "thresholds")}
-    pipe = LDMSegPipeline(**parts, unet=unet, descriptor=descriptor, **defaults, **settings)
+    inference = plain.options.updated(settings)
+    pipe = LDMSegPipeline(**parts, unet=unet, descriptor=descriptor, image_size=plain.config["image_size"], inference=inference)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -307,7 +307,7 @@ def test_save_and_load(kind: str, clip: Path, tmp_path: Path) -> None:
     assert index["descriptor"] == ["ldmseg", type(pipe.descriptor).__name__]
     again = LDMSegPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
-    assert again.config["guidance_scale"] == 2.0 and trained(again.descriptor) == trained(pipe.descriptor)
+    assert again.options.guidance_scale == 2.0 and trained(again.descriptor) == trained(pipe.descriptor)
     torch.testing.assert_close(drawn(again, picture(), **prompts(kind, "a cat")), expected, atol=1e-4, rtol=1e-4)
     again.save_pretrained(tmp_path / "copy")
     assert (tmp_path / "copy" / "descriptor" / "config.json").is_file()
@@ -317,11 +317,15 @@ def test_folders_from_before_descriptors(tmp_path: Path) -> None:
     build_tiny().save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
     assert index["descriptor"] == [None, None]
-    del index["descriptor"], index["guidance_scale"]
+    del index["descriptor"], index["inference"]
+    index |= {"num_inference_steps": 3, "thresholds": [0.1, 2, 0.3, 0.4], "follow_edges": False, "min_piece": 7, "rescale_std": None}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
+    (tmp_path / "manifest.json").unlink()
     pipe = LDMSegPipeline.from_pretrained(tmp_path)
     pipe.set_progress_bar_config(disable=True)
-    assert pipe.descriptor is None and pipe.config["guidance_scale"] == 1
+    thresholds = Thresholds(probability=0.1, min_area=2, overlap=0.3, support=0.4)
+    wanted = InferenceOptions(num_inference_steps=3, thresholds=thresholds, boundaries="drawn", min_component_area=7)
+    assert pipe.descriptor is None and pipe.options == wanted
     assert pipe(picture()).maps[0].shape == (40, 30)
 
 
@@ -406,7 +410,7 @@ def test_captions_of_both_kinds_of_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[1]", "expected file names with captions"),
-        ("{", "expected JSON"),
+        ("{", "cannot read"),
         ('{"a.jpg": 3}', "expected text for 'a.jpg'"),
         ('{"a.jpg": []}', "expected text for 'a.jpg'"),
         ('{"images": [], "annotations": [{"image_id": 3, "caption": "x"}]}', "expected COCO's images"),
@@ -432,7 +436,8 @@ def run_config(clip: Path, **descriptors: Any) -> dict[str, Any]:
         "image_encoder": {"latent_channels": 8, "widths": [8, 8]},
         "descriptors": {"source": str(clip), "width": WIDTH, **descriptors},
         "optim": {"batch_size": 4},
-        "validation": {"samples": 1, "steps": 1},
+        "validation": {"samples": 1},
+        "inference": {"num_inference_steps": 1},
     }
 
 
@@ -518,7 +523,7 @@ def test_evaluation_passes_captions_on(clip: Path, tmp_path: Path) -> None:
 
 def test_a_pipelines_descriptor_is_fine_tuned(clip: Path, tmp_path: Path) -> None:
     pipeline("learned", clip).save_pretrained(tmp_path / "start")
-    values = run_config(clip) | {"init": str(tmp_path / "start")}
+    values = run_config(clip) | {"init": str(tmp_path / "start"), "denoiser": {}}
     fine = DiffusionStage(validate_config(values))  # type: ignore[arg-type]
     assert fine.descriptor.kind == "learned" and fine.pipeline().descriptor is fine.descriptor
     values["descriptors"] |= {"kind": "clip-image"}
@@ -546,7 +551,7 @@ def test_configurations_that_cannot_be(overrides: list[str], message: str) -> No
 
 def test_guidance_without_a_descriptor_is_refused_before_training(clip: Path) -> None:
     with pytest.raises(InputError, match=r"^guidance_scale: expected 1"):
-        DiffusionStage(validate_config(run_config(clip, guidance_scale=3.0)))  # type: ignore[arg-type]
+        DiffusionStage(validate_config(run_config(clip) | {"inference": {"guidance_scale": 3.0}}))  # type: ignore[arg-type]
 
 
 def test_captions_on_the_command_line(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from test_training import AUTOENCODER, DIFFUSION
 
 from ldmseg.config import load_config
 from ldmseg.errors import InputError
-from ldmseg.training import checkpoint, loop, processes
-from ldmseg.training.autoencoder import AutoencoderStage
+from ldmseg.training import checkpoint, distributed, loop
 from ldmseg.training.checkpoint import Division, start_run
+from ldmseg.training.stages.autoencoder import AutoencoderStage
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "accelerate"
@@ -162,17 +162,17 @@ def test_resuming_takes_another_division(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_processes_that_nothing_connects_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
-    monkeypatch.setattr(processes, "PartialState", lambda **kwargs: SimpleNamespace(num_processes=1))
+    monkeypatch.setattr(distributed, "PartialState", lambda **kwargs: SimpleNamespace(num_processes=1))
     with pytest.raises(InputError, match="launch: expected 4 connected processes, got 1"):
-        processes.join()
+        distributed.join()
 
     def unreachable(**kwargs: object) -> None:
         raise RuntimeError("The client socket\nhas timed out")
 
-    monkeypatch.setattr(processes, "PartialState", unreachable)
+    monkeypatch.setattr(distributed, "PartialState", unreachable)
     monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
     with pytest.raises(InputError, match=r"cannot connect 4 processes at 10.0.0.1:\d+: The client socket has timed out"):
-        processes.join()
+        distributed.join()
 
 
 def test_a_run_folder_that_another_machine_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +232,7 @@ def test_a_killed_process_ends_the_run(victim: str, configs: dict[str, Path], tm
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(_process(process.pid, f"RANK={victim}"), signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode != 0
     (line,) = said(errors)
     newest = max(folder.glob("checkpoints/step-*"))
@@ -281,21 +281,21 @@ def test_a_mistake_is_told_once(configs: dict[str, Path], tmp_path: Path) -> Non
 WAITING = """
 import sys, time
 from datetime import timedelta
-from ldmseg.training import processes
-processes.GIVE_UP = timedelta(seconds=3)
-state = processes.join()
+from ldmseg.training import distributed
+distributed.GIVE_UP = timedelta(seconds=3)
+state = distributed.join()
 if sys.argv[1] == "work":
     if state.is_main_process:
         time.sleep(6)
-    processes.wait_for_main()
+    distributed.wait_for_main()
 else:
     if state.is_main_process:
         time.sleep(20)
     try:
         state.wait_for_everyone()
     except RuntimeError as error:
-        assert processes.is_lost(error), error
-        assert processes.first_to_tell() and not processes.first_to_tell()
+        assert distributed.is_lost(error), error
+        assert distributed.first_to_tell() and not distributed.first_to_tell()
         print("lost", flush=True)
         raise SystemExit(1)
 state.destroy_process_group()
@@ -307,13 +307,11 @@ def test_work_of_one_process_is_waited_for_and_silence_is_not(tmp_path: Path) ->
     script = tmp_path / "waiting.py"
     script.write_text(WAITING, encoding="utf-8")
     for what, code in (("work", 0), ("silence", 1)):
-        begun = time.monotonic()
         done = subprocess.run(
             [*launch("cpu-2.yaml"), str(script), what], env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False
         )
         assert done.returncode == code, done.stderr
         assert ("lost" in done.stdout) == (what == "silence")
-        assert time.monotonic() - begun < 60
 
 
 # ------------------------------------------------------------------------------------------------------------------- shared weights

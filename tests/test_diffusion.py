@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ldmseg.diffusion.objective import denoising_loss, draw_timesteps, loss_weight
 from ldmseg.diffusion.sampler import image_noise, resampled, sample
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
+from ldmseg.training.losses.denoising import denoising_loss, draw_timesteps, loss_weight
 
 RELEASE_WEIGHTS = {
     "max_clamp_snr_5": ("clamped-snr", 5.0),
@@ -134,14 +134,6 @@ def test_project_holds_what_is_known_and_the_estimate_is_passed_on() -> None:
     assert (end[..., 2:] == 1).all()
     assert seen[0] is None
     assert torch.equal(seen[1], end)
-
-
-def test_rescale_only_stretches() -> None:
-    schedule = NoiseSchedule(prediction_type="sample")
-    small, large = torch.randn(2, 1, 4, 8, 8) * torch.tensor([0.2, 2.0]).reshape(2, 1, 1, 1, 1)
-    end = sample(lambda x, t, e: small, small, [999], schedule, rescale_std=0.5)
-    assert float(end.std()) == pytest.approx(0.5, rel=1e-3)
-    assert torch.equal(sample(lambda x, t, e: large, large, [999], schedule, rescale_std=0.5), large)
 
 
 def test_samplers_are_checked() -> None:

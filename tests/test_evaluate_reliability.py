@@ -11,9 +11,9 @@ from tiny import build_tiny
 
 from ldmseg.data.datasets import SceneDataset
 from ldmseg.data.partial import drop_blocks
-from ldmseg.ensemble import consensus
 from ldmseg.errors import InputError
 from ldmseg.evaluate.reliability import draw_reliability, measure_confidence
+from ldmseg.inference.ensemble import consensus
 from ldmseg.metrics.confidence import ConfidenceQuality
 from ldmseg.panoptic import PanopticMap
 from ldmseg.pipeline import LDMSegOutput

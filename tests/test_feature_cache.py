@@ -18,8 +18,8 @@ from ldmseg.config import DataConfig, DiffusionRunConfig, load_config
 from ldmseg.data.transforms import View, draw_view_number, fixed_view, view_count
 from ldmseg.errors import InputError
 from ldmseg.models.efficientnet import EfficientNetLite0
-from ldmseg.training.diffusion import DiffusionStage
 from ldmseg.training.loop import train
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,10 @@ def overrides(tmp_path: Path, weights: Path) -> list[str]:
         "data.windows=3",
         "cache=false",
         "optim={steps: 2, batch_size: 2, precision: fp32}",
-        "validation={steps: 1, samples: 1}",
+        "validation={samples: 1}",
+        "inference={num_inference_steps: 1}",
+        "schedule={}",
+        "id_policy=random",
     ]
 
 

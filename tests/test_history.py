@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_folder import train_line, val_line, write_run
 
-from ldmseg.training.history import Network, Series, Start, read_history, read_starts, record_start
+from ldmseg.runs.history import Network, Series, Start, read_history, read_starts, record_start
 
 
 def test_figures_of_training_and_validation_apart(tmp_path: Path) -> None:

@@ -18,16 +18,17 @@ from safetensors.torch import load_file
 from sd_folder import make_sd_folder
 from tiny import tiny_pipeline
 
+from ldmseg import atomic
 from ldmseg.config import load_config
 from ldmseg.data.datasets import load_dataset
 from ldmseg.data.latent_cache import LatentCache, encoder_identity, read_manifest
 from ldmseg.data.latent_writer import CacheSettings, build_latent_cache
 from ldmseg.data.transforms import View
 from ldmseg.errors import InputError
-from ldmseg.formats import atomic
+from ldmseg.locking import locked
 from ldmseg.models.image_encoder import FrozenImageEncoder, ImageEncoder, load_image_encoder
-from ldmseg.training.diffusion import DiffusionStage
 from ldmseg.training.loop import train
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 SIZE, COUNT = 32, 6
 SETTINGS = CacheSettings(SIZE, batch_size=2, items_per_shard=2)
@@ -128,7 +129,8 @@ data: {{train: "{world.data}", val: "{world.data}", size: {SIZE}}}
 denoiser: {{source: tiny}}
 image_encoder: {{source: "{world.sd}"}}
 optim: {{steps: 4, batch_size: 3, lr: 1.0e-3, precision: fp32}}
-validation: {{steps: 1, samples: 0}}
+validation: {{samples: 0}}
+inference: {{num_inference_steps: 1}}
 """)
     config = load_config(folder / "config.yaml", overrides)
     assert config.stage == "diffusion"
@@ -284,6 +286,12 @@ def test_an_interrupted_one_goes_on(world: World, tmp_path: Path, monkeypatch: p
     assert sum(calls) == 8  # all was there
 
 
+def test_two_processes_make_no_cache_together(world: World, tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(InputError, match=r"output: .* is in use by process"):
+        build_latent_cache(tmp_path, load_dataset(world.data), world.data, world.encoder, SETTINGS)
+    assert files_in(tmp_path) == set()
+
+
 def test_a_damaged_shard_is_made_anew(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = copy_of(world, tmp_path)
     truncate(folder / SHARDS[0])
@@ -297,7 +305,7 @@ def test_a_damaged_shard_is_made_anew(world: World, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(("files", "shards"), [(0, 0), (1, 0), (2, 1), (3, 1), (5, 2)])
 def test_a_full_disk(files: int, shards: int, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each shard is followed by the manifest: after `files` of them the disk takes no more."""
-    data, folder, real, written = load_dataset(world.data), tmp_path / "cache", atomic._sync, []
+    data, folder, real, written = load_dataset(world.data), tmp_path / "cache", atomic.sync, []
 
     def sync(path: Path) -> None:
         if len(written) == files:
@@ -306,7 +314,7 @@ def test_a_full_disk(files: int, shards: int, world: World, tmp_path: Path, monk
         real(path)
 
     with monkeypatch.context() as patched, pytest.raises(InputError) as caught:
-        patched.setattr(atomic, "_sync", sync)
+        patched.setattr(atomic, "sync", sync)
         build_latent_cache(folder, data, world.data, world.encoder, SETTINGS)
     line = str(caught.value)
     assert line.startswith("output: cannot write ") and os.strerror(errno.ENOSPC) in line and "\n" not in line

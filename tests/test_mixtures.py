@@ -14,8 +14,8 @@ from tiny import tiny_pipeline
 from ldmseg.config import MixedSet, load_config
 from ldmseg.data.datasets import load_dataset, load_mixture, parse_spec
 from ldmseg.errors import InputError
-from ldmseg.training.autoencoder import AutoencoderStage
-from ldmseg.training.diffusion import DiffusionStage
+from ldmseg.training.stages.autoencoder import AutoencoderStage
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def test_both_stages_train_on_a_mixture(tmp_path: Path, photos: str) -> None:
     first = AutoencoderStage(load_config("scenes-autoencoder", [*shared, "augment.crop=32"]))  # type: ignore[arg-type]
     assert [first.load_sample(number)[1].shape for number in range(3)] == [(32, 32)] * 3
     values = [f"init={tiny_pipeline(tmp_path)}", *shared, "cache=false"]
-    second = DiffusionStage(load_config("scenes-diffusion", values))  # type: ignore[arg-type]
+    second = DiffusionStage(load_config("finetune", values))  # type: ignore[arg-type]
     items = [second.load_sample(number).item for number in range(40)]
     assert 4 <= sum(item < 5 for item in items) <= 16 and max(items) < 11
-    again = DiffusionStage(load_config("scenes-diffusion", values))  # type: ignore[arg-type]
+    again = DiffusionStage(load_config("finetune", values))  # type: ignore[arg-type]
     assert np.array_equal(second.load_sample(17).ids, again.load_sample(17).ids)
 
 
@@ -88,21 +88,21 @@ def test_both_stages_train_on_a_mixture(tmp_path: Path, photos: str) -> None:
 )
 def test_a_mixture_that_cannot_be_is_refused(train: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        load_config("scenes-diffusion", [f"data.train={train}"])
+        load_config("finetune", [f"data.train={train}"])
     assert "\n" not in str(caught.value)
 
 
 def test_check_says_what_a_mixture_holds(capsys: pytest.CaptureFixture[str], photos: str) -> None:
     say_labelling(photos, "things_only")
     sets = f"data.train=[{{data: 'scenes:5'}}, {{data: '{photos}', weight: 3}}]"
-    found = done(capsys, "data", "check", "--config", "scenes-diffusion", "--set", sets, "--json").json()
+    found = done(capsys, "data", "check", "--config", "finetune", "--set", sets, "--json").json()
     scenes, mine = found["sets"]
     assert (scenes["items"], scenes["share"], scenes["labelling"], scenes["labelled"]) == (5, 0.25, "dense", 1.0)
     assert (mine["spec"], mine["items"], mine["share"], mine["labelling"]) == (photos, 6, 0.75, "things_only")
     data = load_dataset(photos)
     assert mine["segments"] == pytest.approx(np.mean([len(data.map(index)) for index in range(6)]))
     assert found["images"] == 6 and found["findings"] == []
-    table = done(capsys, "data", "check", "--config", "scenes-diffusion", "--set", sets)
+    table = done(capsys, "data", "check", "--config", "finetune", "--set", sets)
     assert "things only" in table.out and table.err.endswith("6 images checked: nothing is wrong\n")
 
 
@@ -114,5 +114,5 @@ def test_check_of_a_part_opens_its_files_alone(capsys: pytest.CaptureFixture[str
 
 def test_check_wants_a_data_set_or_a_configuration(capsys: pytest.CaptureFixture[str], photos: str) -> None:
     assert refused(capsys, "data", "check") == "--data, --config: expected one of them, got neither"
-    message = refused(capsys, "data", "check", "--data", photos, "--config", "scenes-diffusion")
+    message = refused(capsys, "data", "check", "--data", photos, "--config", "finetune")
     assert message == "--data, --config: expected one of them, got both"

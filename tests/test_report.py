@@ -16,11 +16,11 @@ from run_folder import train_line, val_line, write_run, write_sheet
 from safetensors.numpy import save_file
 
 from ldmseg.errors import InputError
-from ldmseg.training.curves import Panel
-from ldmseg.training.history import Network, Series, Start, record_start
-from ldmseg.training.report import read_run, write_report
-from ldmseg.training.report.chart import chart, nice_ticks, number_text, tick_texts
-from ldmseg.training.report.page import MOST_SHEETS, duration_text
+from ldmseg.runs.curves import Panel
+from ldmseg.runs.history import Network, Series, Start, record_start
+from ldmseg.runs.report import read_run, write_report
+from ldmseg.runs.report.chart import chart, nice_ticks, number_text, tick_texts
+from ldmseg.runs.report.page import MOST_SHEETS, duration_text
 
 VOID_TAGS = {"meta", "img", "input", "br", "path"}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ldmseg.training.dealing import BLOCK, Dealing
-from ldmseg.training.stage import shuffled_index
+from ldmseg.training.stages.base import shuffled_index
 
 
 def test_one_data_set_is_dealt_as_ever() -> None:

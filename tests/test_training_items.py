@@ -17,12 +17,12 @@ from tiny import tiny_pipeline
 from ldmseg.config import load_config
 from ldmseg.data.datasets import load_dataset
 from ldmseg.errors import InputError
-from ldmseg.training.autoencoder import AutoencoderStage
 from ldmseg.training.batches import steps
-from ldmseg.training.diffusion import DiffusionStage
 from ldmseg.training.items import Items
 from ldmseg.training.loop import train
-from ldmseg.training.stage import Stage
+from ldmseg.training.stages.autoencoder import AutoencoderStage
+from ldmseg.training.stages.base import Stage
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 AUTOENCODER = """
 stage: autoencoder
@@ -40,7 +40,8 @@ data: {{train: "{data}", val: "{data}", size: 32}}
 denoiser: {{source: tiny}}
 image_encoder: {{latent_channels: 8, widths: [8, 16]}}
 optim: {{steps: 2, batch_size: 2, precision: fp32}}
-validation: {{steps: 1, samples: 1}}
+validation: {{samples: 1}}
+inference: {{num_inference_steps: 1}}
 """
 
 

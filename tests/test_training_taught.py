@@ -12,7 +12,7 @@ from tiny import tiny_pipeline
 
 from ldmseg.config import load_config
 from ldmseg.panoptic import PanopticMap, Segment
-from ldmseg.training.diffusion import DiffusionStage
+from ldmseg.training.stages.diffusion import DiffusionStage
 from ldmseg.training.taught import taught_cells, without_ground
 
 
@@ -70,7 +70,7 @@ def test_the_unlabelled_of_a_things_only_set_teaches_nothing(tmp_path: Path, mon
     monkeypatch.setattr("ldmseg.data.datasets.loading.load_dataset", lambda spec, **_: data)
     sets: list[dict[str, Any]] = [{"data": "coco-panoptic:none", "labelling": "things_only"}]
     values = [f"init={tiny_pipeline(tmp_path)}", "data.val=scenes:2:val", "data.size=32", "cache=false", f"partial.rate={known_rate}"]
-    config = load_config("scenes-diffusion", [*values, "loss.self_condition_rate=0"])
+    config = load_config("finetune", [*values, "loss.self_condition_rate=0"])
     seen_as = type(config.data).model_validate({**config.data.model_dump(), "train": sets, "flip": False})
     config = config.model_copy(update={"data": seen_as})
     stage = DiffusionStage(config)  # type: ignore[arg-type]

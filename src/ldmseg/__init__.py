@@ -17,6 +17,7 @@ _HOMES = {
     "Denoiser": "ldmseg.models.denoiser",
     "FrozenImageEncoder": "ldmseg.models.image_encoder",
     "ImageEncoder": "ldmseg.models.image_encoder",
+    "InferenceOptions": "ldmseg.options",
     "LDMSegPipeline": "ldmseg.pipeline",
     "LearnedDescriptor": "ldmseg.models.descriptors",
     "MaskAutoencoder": "ldmseg.models.mask_autoencoder",
@@ -24,7 +25,8 @@ _HOMES = {
     "PanopticMap": "ldmseg.panoptic",
     "PanopticQuality": "ldmseg.metrics.panoptic_quality",
     "Segment": "ldmseg.panoptic",
-    "Thresholds": "ldmseg.postprocess",
+    "Segmenter": "ldmseg.segmenters.base",
+    "Thresholds": "ldmseg.options",
     "VOID": "ldmseg.panoptic",
     "VaeMaskAutoencoder": "ldmseg.models.vae_mask_autoencoder",
     "build_denoiser": "ldmseg.models.denoiser",
@@ -44,6 +46,7 @@ __all__ = [
     "Denoiser",
     "FrozenImageEncoder",
     "ImageEncoder",
+    "InferenceOptions",
     "LDMSegPipeline",
     "LearnedDescriptor",
     "MaskAutoencoder",
@@ -51,6 +54,7 @@ __all__ = [
     "PanopticMap",
     "PanopticQuality",
     "Segment",
+    "Segmenter",
     "Thresholds",
     "VaeMaskAutoencoder",
     "__version__",
@@ -78,9 +82,10 @@ if TYPE_CHECKING:
     from ldmseg.models.image_encoder import ConvImageEncoder, FrozenImageEncoder, ImageEncoder
     from ldmseg.models.mask_autoencoder import MaskAutoencoder
     from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
+    from ldmseg.options import InferenceOptions, Thresholds
     from ldmseg.panoptic import VOID, PanopticMap, Segment
     from ldmseg.pipeline import LDMSegPipeline
-    from ldmseg.postprocess import Thresholds
+    from ldmseg.segmenters.base import Segmenter
 
 
 def __getattr__(name: str) -> Any:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ldmseg.choices import Code, IdPolicy
 from ldmseg.errors import InputError
 from ldmseg.panoptic import VOID, PanopticMap
-
-Code = Literal["bits", "one-hot", "color", "positional"]
-IdPolicy = Literal["random", "spatial"]
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ldmseg.atomic import check_output_file
 from ldmseg.cli import options
 from ldmseg.cli.console import print_json, say
-from ldmseg.cli.outputs import check_output_file
 
 if TYPE_CHECKING:
-    from ldmseg.training.report import RunRecord
+    from ldmseg.runs.report import RunRecord
 
 
 def report(
@@ -23,7 +23,7 @@ def report(
     json: options.Json = False,
 ) -> None:
     """Write one self-contained HTML page of a run: curves, validation, samples, configuration."""
-    from ldmseg.training.report import read_run, write_report
+    from ldmseg.runs.report import read_run, write_report
 
     record = read_run(run)
     file = output or run / "report.html"

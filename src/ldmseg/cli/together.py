@@ -47,20 +47,20 @@ def together(run: Path) -> Iterator[bool]:
     if launched() == 1:
         yield True
         return
-    from ldmseg.training import processes
+    from ldmseg.training import distributed
 
     signal.signal(signal.SIGTERM, _end)
     try:
-        state = processes.join()
+        state = distributed.join()
         sys.stderr = sys.__stderr__
         yield state.is_main_process
         state.destroy_process_group()
     except BaseException as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher ends all when one exits; first this one says why
-        if not processes.first_to_tell():
+        if not distributed.first_to_tell():
             raise typer.Exit(FAILURE) from None
         sys.stderr = sys.__stderr__
-        if isinstance(error, Ended) or processes.is_lost(error):
+        if isinstance(error, Ended) or distributed.is_lost(error):
             say(f"ldmseg: error: a process of this run was ended or cannot be reached; {_way_on(run)}")
             raise typer.Exit(FAILURE) from None
         raise

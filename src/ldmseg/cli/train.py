@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ldmseg.atomic import check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, configure_logging, print_json, say
-from ldmseg.cli.outputs import check_output_folder
 from ldmseg.cli.together import together
 from ldmseg.errors import InputError
 from ldmseg.training.environment import launched
@@ -19,7 +19,7 @@ from ldmseg.training.environment import launched
 if TYPE_CHECKING:
     from ldmseg.config import RunConfig
     from ldmseg.training.memory import Memory
-    from ldmseg.training.stage import Stage
+    from ldmseg.training.stages.base import Stage
 
 app = typer.Typer(help="Train a stage; the same command resumes.")
 
@@ -87,7 +87,7 @@ def _train(name: StageName, source: str, overrides: list[str], output: Path | No
             return
         stage = _stage(config)
         configure_logging(verbose=is_main)
-        figures = _run(stage, config, run, quiet=json or not is_main)
+        figures = _run(stage, stage.config, run, quiet=json or not is_main)
         if json and is_main:
             print_json({"run": str(run), "pipeline": str(run / "pipeline"), **figures})
 
@@ -103,10 +103,10 @@ def _load(name: StageName, source: str, overrides: list[str]) -> RunConfig:
 
 def _stage(config: Any) -> Stage:
     if config.stage == "autoencoder":
-        from ldmseg.training.autoencoder import AutoencoderStage
+        from ldmseg.training.stages.autoencoder import AutoencoderStage
 
         return AutoencoderStage(config)
-    from ldmseg.training.diffusion import DiffusionStage
+    from ldmseg.training.stages.diffusion import DiffusionStage
 
     return DiffusionStage(config)
 
@@ -150,7 +150,7 @@ def _describe(config: Any, json: bool) -> None:
     found = plan(config, launched())
     samples_per_step = config.optim.batch_size * config.optim.accumulate * launched()
     steps_per_epoch = None if found.samples is None else found.samples / samples_per_step
-    values = config.model_dump(mode="json")
+    values = found.config.model_dump(mode="json")
     if json:
         counts = {part.name: {"parameters": part.parameters, "trained": part.trained} for part in found.parts}
         memory = {**vars(found.memory), "total": found.memory.total, "precision": found.precision}

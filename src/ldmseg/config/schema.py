@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from ldmseg.choices import Code, IdPolicy, LossWeight, PartialKind, Prediction
+from ldmseg.options import InferenceOptions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(gt=0, le=10)]
 Labelling = Literal["dense", "things_only", "figure_ground"]
-# What accelerate can hand figures to; each needs its own package.
-Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
+Tracker = Literal["tensorboard"]  # what accelerate can hand figures to and was tried here
 
 
 class Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class AutoencoderConfig(Config):
@@ -23,7 +25,7 @@ class AutoencoderConfig(Config):
 
     source: str | None = None
     num_ids: Positive = 128
-    code: Literal["bits", "one-hot", "color", "positional"] = "bits"
+    code: Code = "bits"
     latent_channels: Positive = 4
     encoder_widths: tuple[Positive, ...] = (32, 64, 128, 256)
     encoder_depth: Annotated[int, Field(ge=0)] = 1
@@ -131,15 +133,6 @@ class OptimConfig(Config):
 class ValidationConfig(Config):
     every: Positive = 1000  # steps
     limit: Positive | None = None  # only the first so many images of data.val
-    steps: Positive = 20  # sampling steps (stage 2); the exported pipeline's default too, as are the next four
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    tile_size: Annotated[float, Field(ge=0)] = (
-        0  # windows of so many pixels, up to 1 a share of the shorter side; 0: the whole photo; exported too
-    )
-    min_piece: Annotated[int, Field(ge=0)] | None = (
-        None  # connected pieces of a segment count by themselves, from so many pixels on; exported too
-    )
-    ensemble_flips: Literal["none", "horizontal", "both"] = "none"  # how ensembles of the exported pipeline see photos mirrored
     samples: Annotated[int, Field(ge=0)] = 8  # images drawn in the sample sheet
 
 
@@ -208,7 +201,6 @@ class DescriptorsConfig(Config):
     queries: Positive = 8  # learned: tokens
     width: Positive | None = None  # numbers of a token in a denoiser from scratch, none for its preset's
     drop_rate: Fraction = 0.1  # share of samples trained with the empty descriptor, which guidance needs
-    guidance_scale: Annotated[float, Field(ge=0)] = 1.0  # default of the exported pipeline; 1 is off
 
     @model_validator(mode="after")
     def _agreeing(self) -> Self:
@@ -244,13 +236,13 @@ class ScheduleConfig(Config):
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear"
     beta_start: float = 0.00085
     beta_end: float = 0.012
-    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    prediction_type: Prediction = "epsilon"
 
 
 class DenoisingConfig(Config):
     """The loss of stage 2."""
 
-    weight: Literal["none", "clamped-snr", "linear", "decay", "fixed"] = "decay"
+    weight: LossWeight = "decay"
     snr_clamp: Annotated[float, Field(gt=0)] = 5.0
     self_condition_rate: Fraction = 1.0  # share of the images with a first pass for the estimate
     ignore_void: bool = True  # cells without a labelled pixel take no part
@@ -262,24 +254,30 @@ class PartialConfig(Config):
     """Partial maps for the extra input channels, so that one model segments and completes."""
 
     rate: Fraction = 0.5  # share of samples that are given one
-    kinds: tuple[Literal["blocks", "pixels", "points", "strokes", "scanlines", "boxes"], ...] = (
-        "blocks",
-        "pixels",
-        "points",
-        "strokes",
-        "scanlines",
-        "boxes",
-    )
+    kinds: tuple[PartialKind, ...] = get_args(PartialKind)
+
+
+INFERENCE = InferenceOptions(num_inference_steps=20)
+"""What a run without `init` samples with unless its `inference` says otherwise."""
+
+
+def _checked_inference(values: dict[str, Any]) -> dict[str, Any]:
+    INFERENCE.changed(values)
+    return values
+
+
+Inference = Annotated[dict[str, Any], AfterValidator(_checked_inference)]
 
 
 class DiffusionRunConfig(RunConfig):
     """`ldmseg train diffusion`."""
 
     stage: Literal["diffusion"]
-    init: str | None = None  # a pipeline folder or `default` whose networks are the start
+    init: str | None = None  # a pipeline folder or `default` whose networks are the start; what is not set here is as in that pipeline
     autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`, which beside `init` is that model's own
     latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
-    id_policy: Literal["random", "spatial"] = "random"
+    id_policy: IdPolicy = "random"
+    inference: Inference = {}  # options of validation and of the exported pipeline, where they are not those of `init` or INFERENCE
     denoiser: DenoiserConfig = DenoiserConfig()
     image_encoder: ImageEncoderConfig = ImageEncoderConfig()
     descriptors: DescriptorsConfig = DescriptorsConfig()
@@ -290,7 +288,8 @@ class DiffusionRunConfig(RunConfig):
 
     @model_validator(mode="after")
     def _cacheable(self) -> Self:
-        if self.cache and self.id_policy == "random":
+        inherits = self.init is not None and "id_policy" not in self.model_fields_set
+        if self.cache and self.id_policy == "random" and not inherits:
             raise ValueError("cache: expected false with id_policy random, whose latents differ each time, got true")
         return self
 

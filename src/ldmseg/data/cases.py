@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ldmseg.data.partial import NoisyKind, PartialKind, make_noisy, make_partial
+from ldmseg.choices import PartialKind
+from ldmseg.data.partial import NoisyKind, make_noisy, make_partial
 from ldmseg.errors import InputError
 from ldmseg.panoptic import PanopticMap
 

@@ -14,13 +14,13 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
+from ldmseg.atomic import write_bytes, write_text, writing_errors
 from ldmseg.config import DataConfig
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.feature_cache import FeatureManifest, expected_manifest, feature_file, pixel_sums, read_feature_manifest, views_of
 from ldmseg.data.latent_cache import MANIFEST, Shard, shard_damage
 from ldmseg.data.transforms import view_count
 from ldmseg.errors import InputError
-from ldmseg.formats.atomic import write_bytes, write_text, writing_errors
 from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.image_encoder import ImageEncoder
 

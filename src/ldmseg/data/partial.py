@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ldmseg.edges import distance_inside
+from ldmseg.choices import PartialKind
 from ldmseg.errors import InputError
+from ldmseg.inference.boundaries import distance_inside
 from ldmseg.panoptic import VOID, PanopticMap
-
-PartialKind = Literal["blocks", "pixels", "points", "strokes", "scanlines", "boxes"]
-"""Labels that are right where they are and missing elsewhere."""
 
 NoisyKind = Literal["shifted", "eroded", "ragged", "merged"]
 """Labels that are everywhere and not quite right, as a label propagated by optical flow is."""

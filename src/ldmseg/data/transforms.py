@@ -11,7 +11,7 @@ from PIL import Image
 
 from ldmseg.config import ColorConfig, DataConfig
 from ldmseg.errors import InputError
-from ldmseg.inputs import image_batch, load_images
+from ldmseg.images import image_batch, load_images
 from ldmseg.panoptic import VOID
 
 PADDING = 128

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import torch
 from torch import Tensor
 
+from ldmseg.choices import Sampler
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
-
-SamplerName = Literal["ddim", "ddpm", "renoise"]
-"""`ddim` is deterministic, `ddpm` ancestral, `renoise` draws all noise anew at each step (algorithm 3)."""
 
 Project = Callable[[Tensor], Tensor]
 """Clean estimate (B, C, h, w) -> the same with what is known put back."""
@@ -33,9 +31,8 @@ def sample(
     schedule: NoiseSchedule,
     *,
     project: Project | None = None,
-    sampler: SamplerName = "ddim",
+    sampler: Sampler = "ddim",
     generators: Sequence[torch.Generator] = (),
-    rescale_std: float | None = None,
     estimate: Tensor | None = None,
     callback: Callable[[int, int, Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
@@ -47,10 +44,8 @@ def sample(
         timesteps: from noisy to clean, as `NoiseSchedule.trailing_timesteps` gives them. Where one is noisier than the one before, noise
             is added up to it and the way down gone again (`resampled`).
         project: applied to each clean estimate (section 3.3).
-        sampler: see `SamplerName`.
+        sampler: see `Sampler`.
         generators: one per image, for the samplers that draw noise on the way.
-        rescale_std: every clean estimate whose standard deviation is below this is stretched to it; early in training a network's
-            estimates shrink towards their mean, which few-step sampling suffers from.
         estimate: (B, C, h, w) what the network sees as the previous clean estimate at the first step; nothing by default.
         callback: (step index, timestep, x, clean estimate) -> x, after each step.
 
@@ -60,8 +55,8 @@ def sample(
     Raises:
         InputError: an unknown sampler, or one that needs a generator per image and has none.
     """
-    if sampler not in get_args(SamplerName):
-        raise InputError(f"sampler: expected one of {', '.join(get_args(SamplerName))}, got {sampler!r}")
+    if sampler not in get_args(Sampler):
+        raise InputError(f"sampler: expected one of {', '.join(get_args(Sampler))}, got {sampler!r}")
     climbs = any(later > earlier for earlier, later in pairwise(timesteps))
     if (sampler != "ddim" or climbs) and len(generators) != len(noise):
         what = f"the {sampler} sampler" if not climbs else "resampling"
@@ -74,8 +69,6 @@ def sample(
             continue
         output = denoise(x, torch.full((len(x),), timestep, device=x.device), estimate)
         clean = schedule.clean_estimate(x, output, timestep)
-        if rescale_std is not None:
-            clean = _stretched(clean, rescale_std)
         if project is not None:
             clean = project(clean)
         fresh = None if sampler == "ddim" or following < 0 else image_noise(x, generators)
@@ -110,8 +103,3 @@ def image_noise(like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """Standard normal noise of the shape of `like`, each image from its own generator, so that its batch does not matter."""
     drawn = [torch.randn(like.shape[1:], generator=g, device=g.device, dtype=torch.float32) for g in generators]
     return torch.stack([one.to(like.device) for one in drawn]).to(like.dtype)
-
-
-def _stretched(clean: Tensor, target: float) -> Tensor:
-    deviation = clean.flatten(1).std(dim=1).reshape(-1, 1, 1, 1)
-    return clean * (target / deviation.clamp(min=1e-6)).clamp(min=1, max=4)

@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ldmseg.atomic import atomic_write
 from ldmseg.data.cases import Case
 from ldmseg.evaluate.inpainting import InpaintingReport
-from ldmseg.formats.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ldmseg.atomic import atomic_write
 from ldmseg.data.datasets import PanopticDataset
-from ldmseg.ensemble import consensus
 from ldmseg.errors import InputError
-from ldmseg.formats.atomic import atomic_write
+from ldmseg.inference.ensemble import consensus
 from ldmseg.metrics.confidence import ConfidenceQuality, ConfidenceResult, right_pixels, right_segments
 from ldmseg.metrics.covering import quality_matrix
 from ldmseg.metrics.panoptic_quality import PanopticQuality, Stat
@@ -117,7 +117,7 @@ def measure_confidence(
         tally.add(out, target, given)
         if on_progress is not None:
             on_progress(index + 1, count)
-    settings = {"ensemble_size": ensemble_size, "steps": pipe.config["num_inference_steps"] if steps is None else steps, "seed": seed}
+    settings = {"ensemble_size": ensemble_size, "steps": pipe.options.num_inference_steps if steps is None else steps, "seed": seed}
     return tally.report(count, seconds / count, settings)
 
 

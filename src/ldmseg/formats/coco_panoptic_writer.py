@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
 
+from ldmseg.atomic import write_json
 from ldmseg.errors import InputError
-from ldmseg.formats.atomic import write_json
 from ldmseg.formats.coco_json import Category, ImageId, Provenance
 from ldmseg.formats.id_png import MAX_RGB_ID, write_id_png
 from ldmseg.panoptic import PanopticMap

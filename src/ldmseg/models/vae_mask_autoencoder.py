@@ -10,7 +10,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import nn
 
-from ldmseg.codes import Code, code_channels
+from ldmseg.choices import Code
+from ldmseg.codes import code_channels
 from ldmseg.errors import InputError
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.pretrained import find_pretrained, load_strictly
@@ -23,7 +24,7 @@ class VaeMaskAutoencoder(MaskAutoencoder):
     full resolution.
 
     Args:
-        num_ids, code, scaling_factor: see `MaskAutoencoder`.
+        num_ids, code, scaling_factor, latent_scale: see `MaskAutoencoder`.
         latent_channels: C of the latents, as `vae_config` has it.
         vae_config: `AutoencoderKL`'s config.
     """
@@ -38,6 +39,7 @@ class VaeMaskAutoencoder(MaskAutoencoder):
         code: Code = "bits",
         latent_channels: int = 4,
         scaling_factor: float = 1.0,
+        latent_scale: float = 1.0,
     ) -> None:
         super(MaskAutoencoder, self).__init__()  # not the parent's own, which builds other layers
         if latent_channels != vae_config["latent_channels"]:

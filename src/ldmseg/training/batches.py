@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ldmseg.config import RunConfig
 from ldmseg.errors import InputError
-from ldmseg.training.stage import Stage
+from ldmseg.training.stages.base import Stage
 
 
 def steps(stage: Stage, config: RunConfig, first: int, accelerator: Accelerator) -> Iterator[list[Any]]:

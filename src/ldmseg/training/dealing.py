@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ldmseg.training.stage import permutation, shuffled_index
+from ldmseg.training.stages.base import permutation, shuffled_index
 
 BLOCK = 1000
 """Samples in which the shares of a mixture come out exactly, up to rounding."""

@@ -8,7 +8,7 @@ from typing import Literal, Self, TypeVar
 
 import torch
 
-from ldmseg.data.datasets import Mixture, PanopticDataset, SomeItems
+from ldmseg.data.datasets import Mixture, PanopticDataset, Subset
 from ldmseg.errors import InputError
 from ldmseg.training.dealing import Dealing
 
@@ -85,4 +85,4 @@ class Items:
         kept = tuple(self.each(range(self.length), probe))
         if not kept:
             raise InputError(f"{self.key}: expected at least one item that can be read, got none of {self.length}")
-        return SomeItems(data, kept)
+        return Subset(data, kept)

@@ -12,10 +12,10 @@ from torch.distributed.tensor import DTensor
 
 from ldmseg.config import OptimConfig
 from ldmseg.errors import InputError
-from ldmseg.training.average import Average, spare_copy
+from ldmseg.training.distributed import join
+from ldmseg.training.ema import Average, spare_copy
 from ldmseg.training.precision import resolve_precision
-from ldmseg.training.processes import join
-from ldmseg.training.stage import Stage
+from ldmseg.training.stages.base import Stage
 
 
 def start_accelerator(optim: OptimConfig, **more: Any) -> Accelerator:

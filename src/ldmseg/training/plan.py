@@ -44,12 +44,14 @@ class Plan:
     """What `plan` found out.
 
     Attributes:
+        config: the one given, with the settings of a pipeline that is its `init` where they were left open.
         memory: of one process for `optim.batch_size` samples.
         precision: of the run on this machine: `fp32`, `bf16` or `fp16`.
         samples: of `data.train`; None where it is not on this machine.
         notes: what was not there and what stands in for it.
     """
 
+    config: RunConfig
     parts: tuple[Part, ...]
     memory: Memory
     precision: str
@@ -61,6 +63,7 @@ class Plan:
 class _Run:
     """The networks of a run by their names in the stage, and a step with them."""
 
+    config: RunConfig
     networks: dict[str, nn.Module]
     step: Callable[[], Tensor]
     notes: list[str] = field(default_factory=list)
@@ -76,10 +79,10 @@ def plan(config: AutoencoderRunConfig | DiffusionRunConfig, processes: int = 1) 
         InputError: the configuration cannot be run, here or anywhere.
     """
     run = _autoencoder_run(config) if isinstance(config, AutoencoderRunConfig) else _diffusion_run(config)
-    samples = _samples(config, run.notes)
+    samples = _samples(run.config, run.notes)
     precision = {"no": "fp32"}.get(kind := resolve_precision(config.optim.precision), kind)
     parts = tuple(_part(name, network) for name, network in run.networks.items())
-    return Plan(parts, _memory(run, parts, config, precision, processes), precision, samples, tuple(run.notes))
+    return Plan(run.config, parts, _memory(run, parts, config, precision, processes), precision, samples, tuple(run.notes))
 
 
 def _part(name: str, network: nn.Module) -> Part:
@@ -138,12 +141,13 @@ def _autoencoder_run(config: AutoencoderRunConfig) -> _Run:
         return model.coarse_logits(model.moments(codes).mean).float().square().mean()
 
     notes.append("the losses on points take some memory more")
-    return _Run({"model": model}, step, notes)
+    return _Run(config, {"model": model}, step, notes)
 
 
 def _diffusion_run(config: DiffusionRunConfig) -> _Run:
     notes: list[str] = []
-    parts = _with_init(config) if config.init is not None else _from_sources(config, notes)
+    start = _with_init(config) if config.init is not None else build.Beginning(_from_sources(config, notes), config)
+    parts, config = start.networks, start.config
     batch, size = config.optim.batch_size, config.data.size
     autoencoder, encoder, denoiser, descriptor = parts.autoencoder, parts.image_encoder, parts.denoiser, parts.descriptor
     cells = -(-size // autoencoder.downscale)
@@ -161,7 +165,7 @@ def _diffusion_run(config: DiffusionRunConfig) -> _Run:
         return denoiser(x, torch.zeros(batch, dtype=torch.long), condition=condition, estimate=x).float().square().mean()
 
     networks: dict[str, Any] = {"autoencoder": autoencoder, "image_encoder": encoder, "denoiser": denoiser, "descriptor": descriptor}
-    return _Run({name: network for name, network in networks.items() if network is not None}, step, notes)
+    return _Run(config, {name: network for name, network in networks.items() if network is not None}, step, notes)
 
 
 def _tokens(descriptor: Descriptor | None, batch: int, size: int) -> Tensor | None:
@@ -172,12 +176,12 @@ def _tokens(descriptor: Descriptor | None, batch: int, size: int) -> Tensor | No
     return descriptor(batch, torch.zeros(batch, 3, size, size))
 
 
-def _with_init(config: DiffusionRunConfig) -> build.Networks:
-    parts = build.diffusion_networks(config)
-    for network in vars(parts).values():
+def _with_init(config: DiffusionRunConfig) -> build.Beginning:
+    start = build.begin_diffusion(config)
+    for network in vars(start.networks).values():
         if network is not None:
             network.to("meta")
-    return parts
+    return start
 
 
 def _from_sources(config: DiffusionRunConfig, notes: list[str]) -> build.Networks:

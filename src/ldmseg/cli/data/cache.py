@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ldmseg.atomic import check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, configure_logging, print_json, say
-from ldmseg.cli.outputs import check_output_folder
 from ldmseg.errors import InputError
 
 
@@ -93,12 +93,12 @@ def _features(source: str, overrides: list[str], output: Path, device: Any, stor
     from ldmseg.config import DiffusionRunConfig, load_config
     from ldmseg.data.datasets import load_mixture
     from ldmseg.data.feature_writer import FeatureSettings, build_feature_cache
-    from ldmseg.training.networks import diffusion_networks
+    from ldmseg.training.networks import begin_diffusion
 
     run = load_config(source, overrides)
     if not isinstance(run, DiffusionRunConfig):
         raise InputError(f"--config: expected a configuration of stage diffusion, got one of stage {run.stage} in '{source}'")
-    encoder = diffusion_networks(run).image_encoder.to(device)
+    encoder = begin_diffusion(run).networks.image_encoder.to(device)
     data = run.data
     mixture = load_mixture(data.train, size=data.size, segments=data.scene_segments).whole
     settings = FeatureSettings(stored.dtype, stored.per_shard, stored.on_error)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ldmseg.atomic import check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
-from ldmseg.cli.outputs import check_output_folder
 from ldmseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,13 +32,14 @@ def scenes(
 
     from ldmseg.data.scenes import CATEGORIES, VALIDATION_SEED, generate_scene
     from ldmseg.formats.coco_panoptic import Category, CocoPanopticWriter
+    from ldmseg.locking import locked
 
     if seed < VALIDATION_SEED < seed + count:
         raise InputError(
             f"--count: expected training or validation scenes (seeds from {VALIDATION_SEED}), got both ({seed}..{seed + count - 1})"
         )
     categories = [Category(c.id, c.name, c.isthing) for c in CATEGORIES]
-    with Progress("scenes", enabled=not json) as progress, CocoPanopticWriter(output, categories) as writer:
+    with locked(output), Progress("scenes", enabled=not json) as progress, CocoPanopticWriter(output, categories) as writer:
         for number in range(seed, seed + count):
             scene = generate_scene(number, size)
             name = f"scene_{number:08d}"
@@ -55,7 +56,7 @@ def _write_photo(output: Path, name: str, scene: Scene, depth: bool) -> None:
     import numpy as np
     from PIL import Image
 
-    from ldmseg.formats.atomic import atomic_write
+    from ldmseg.atomic import atomic_write
 
     with atomic_write(output / "images" / f"{name}.png") as temporary:
         Image.fromarray(scene.image).save(temporary, format="PNG")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ldmseg.atomic import check_output_file
 from ldmseg.cli.console import Progress, say
-from ldmseg.cli.outputs import check_output_file
 
 
 def show(
@@ -22,8 +22,8 @@ def show(
     import numpy as np
     from PIL import Image
 
+    from ldmseg.atomic import atomic_write
     from ldmseg.data.datasets import AnnotatedDataset, load_dataset
-    from ldmseg.formats.atomic import atomic_write
     from ldmseg.visualize import contact_sheet, overlay
 
     dataset = load_dataset(data)

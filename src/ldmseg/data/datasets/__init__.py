@@ -3,7 +3,7 @@
 from ldmseg.data.datasets.base import AnnotatedDataset, FileDataset, PanopticDataset
 from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset
 from ldmseg.data.datasets.loading import FORMATS, DataSpec, load_dataset, load_mixture, parse_spec
-from ldmseg.data.datasets.parts import MixedPart, Mixture, SomeItems, labelling_of
+from ldmseg.data.datasets.parts import MixedPart, Mixture, Subset, labelling_of
 from ldmseg.data.datasets.scenes import SceneDataset
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "Mixture",
     "PanopticDataset",
     "SceneDataset",
-    "SomeItems",
+    "Subset",
     "labelling_of",
     "load_dataset",
     "load_mixture",

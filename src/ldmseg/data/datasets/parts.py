@@ -19,7 +19,7 @@ from ldmseg.panoptic import PanopticMap
 
 
 @dataclass(frozen=True)
-class SomeItems:
+class Subset:
     """A part of a data set, as a data set."""
 
     source: PanopticDataset

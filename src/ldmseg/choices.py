@@ -1,0 +1,35 @@
+"""The choices that a configuration, the command line and the library have in common: each stands here once, and needs no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Sampler = Literal["ddim", "ddpm", "renoise"]
+"""How sampling goes on after a clean estimate: deterministic, ancestral, or with all noise drawn anew (algorithm 3)."""
+
+InpaintMethod = Literal["auto", "condition", "project", "resample", "refine"]
+"""How a partial map enters the sampling loop (`LDMSegPipeline.inpaint`)."""
+
+EnsembleFlips = Literal["none", "horizontal", "both"]
+"""How the samples of an ensemble see the photo mirrored: not at all, left and right, or also up and down."""
+
+Boundaries = Literal["photo", "drawn"]
+"""Where borders of segments lie: where the photo has edges, or where the network drew them."""
+
+OutputType = Literal["panoptic", "np", "pt", "latent"]
+"""What a call of the pipeline returns for each image."""
+
+IdPolicy = Literal["random", "spatial"]
+"""How segments get the ids that are encoded: at random (the paper), or by their place in the image."""
+
+Prediction = Literal["epsilon", "sample", "v_prediction"]
+"""What the network predicts."""
+
+LossWeight = Literal["none", "clamped-snr", "linear", "decay", "fixed"]
+"""How the squared error of stage 2 is weighted by the timestep."""
+
+PartialKind = Literal["blocks", "pixels", "points", "strokes", "scanlines", "boxes"]
+"""Partial labels that are right where they are and missing elsewhere."""
+
+Code = Literal["bits", "one-hot", "color", "positional"]
+"""How an id is written into input channels of the mask autoencoder."""

@@ -1,0 +1,145 @@
+"""Maps and pictures of a labelling run, written as they come."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ldmseg.errors import InputError
+from ldmseg.labelling.photos import CONFIDENCE, OVERLAY, PANELS, OnProgress, Photo, Pictures
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+    from ldmseg.panoptic import PanopticMap
+
+Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[Prediction]"]
+"""A batch of photos and their pictures -> what the model says of them."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A photo's map; (H, W) `confidence` in 0..1 where several samples were drawn; the partial map that was `given`."""
+
+    map: PanopticMap
+    confidence: NDArray[np.float32] | None = None
+    given: PanopticMap | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written for one photo; a picture that was not wanted is None, `seconds` is the model's time.
+
+    `confidence_mean` is over all pixels, where several samples were drawn.
+    """
+
+    file: str
+    map: str
+    overlay: str | None
+    confidence: str | None
+    panels: str | None
+    segments: int
+    seconds: float
+    confidence_mean: float | None
+
+
+def write_maps(
+    photos: Sequence[Photo], predict: Predict, output: Path, *, batch_size: int, pictures: Pictures, on_progress: OnProgress
+) -> Iterator[Written]:
+    """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done.
+
+    One process at a time writes into a folder: two would each leave a JSON of their own maps alone.
+
+    Photos are read ahead and pictures drawn in other threads, because for large photos that takes longer than the model.
+    """
+    batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
+    drawing: deque[tuple[Written, Future[None]]] = deque()
+    done = 0
+    with _threads() as pool, _writer(output) as writer:
+        for batch, loaded in _read_ahead(batches, pool):
+            began = time.perf_counter()
+            predictions = predict(batch, loaded)
+            seconds = round((time.perf_counter() - began) / len(batch), 4)
+            for photo, picture, prediction in zip(batch, loaded, predictions, strict=True):
+                map_path = writer.add(photo.path.name, photo.image_id, prediction.map)
+                paths = {suffix: output / f"{photo.path.stem}{suffix}.png" for suffix in pictures.suffixes}
+                one = _written(photo, map_path, paths, prediction, seconds)
+                drawing.append((one, pool.submit(_draw, paths, picture, prediction)))
+                done += 1
+                on_progress(done, len(photos))
+            while len(drawing) > batch_size:
+                yield _finished(*drawing.popleft())
+        while drawing:
+            yield _finished(*drawing.popleft())
+
+
+def _written(photo: Photo, map_path: Path, paths: dict[str, Path], prediction: Prediction, seconds: float) -> Written:
+    overlay, confidence, panels = (str(paths[suffix]) if suffix in paths else None for suffix in (OVERLAY, CONFIDENCE, PANELS))
+    mean = None if prediction.confidence is None else round(float(prediction.confidence.mean()), 4)
+    return Written(str(photo.path), str(map_path), overlay, confidence, panels, len(prediction.map), seconds, mean)
+
+
+def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) -> Iterator[tuple[Sequence[Photo], list[Image.Image]]]:
+    from ldmseg.formats.image import MAX_PIXELS, read_image
+
+    reading: list[Future[Image.Image]] = []
+    for batch, following in zip([[], *batches], [*batches, []], strict=True):
+        pictures = [future.result() for future in reading]
+        reading = [pool.submit(read_image, photo.path, max(MAX_PIXELS, photo.pixels)) for photo in following]
+        if batch:
+            yield batch, pictures
+
+
+def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction) -> None:
+    from ldmseg.atomic import atomic_write
+    from ldmseg.visualize import completion_panels, confidence_map, overlay
+
+    for suffix, path in paths.items():
+        if suffix == OVERLAY:
+            drawn = overlay(picture, prediction.map)
+        elif suffix == CONFIDENCE and prediction.confidence is not None:
+            drawn = confidence_map(prediction.confidence)
+        else:
+            drawn = completion_panels(picture, prediction.map, given=prediction.given, confidence=prediction.confidence)
+        with atomic_write(path) as temporary:
+            drawn.save(temporary, format="PNG")
+
+
+def _finished(written: Written, drawing: Future[None]) -> Written:
+    drawing.result()
+    return written
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """After an error, work that has not begun is dropped."""
+    pool = ThreadPoolExecutor()
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _writer(output: Path) -> Iterator[CocoPanopticWriter]:
+    from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+    from ldmseg.locking import locked
+
+    with locked(output):
+        writer = CocoPanopticWriter(output, png_dir=output)
+        try:
+            yield writer
+        except BaseException:
+            with suppress(InputError):  # the first error is the one to tell
+                writer.close()
+            raise
+        writer.close()

@@ -1,0 +1,108 @@
+"""Completing a partial map without a model: what a learned method has to beat."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.segmentation import random_walker, watershed
+
+from ldmseg.errors import InputError
+from ldmseg.panoptic import VOID, PanopticMap
+from ldmseg.segmenters.base import Photo
+
+Baseline = Literal["nearest", "watershed", "walker"]
+"""`nearest` looks at distance alone, `watershed` (Beucher and Meyer) and `walker` (Grady, "Random Walks for Image Segmentation", 2006)
+also at the photo's edges."""
+
+Indices = NDArray[np.intp]
+
+# Grady's random walker solves a sparse system; up to this many pixels a direct solution is faster, and it is exact.
+_DIRECT_PIXELS = 2**20
+
+
+def complete(name: Baseline, image: NDArray[np.uint8], partial: PanopticMap) -> PanopticMap:
+    """Every unknown pixel gets one of the given ids; known pixels stay as they are.
+
+    Args:
+        image: (H, W, 3) the photo.
+        partial: (H, W) the partial map. If it gives nothing at all, the result is one segment.
+
+    Raises:
+        InputError: an unknown name, or sizes that differ.
+    """
+    check_baselines([name])
+    if image.shape != (*partial.shape, 3) or image.dtype != np.uint8:
+        raise InputError(f"image: expected {(*partial.shape, 3)} uint8, as large as the partial map, got {image.shape} {image.dtype}")
+    if len(partial) == 0:
+        return PanopticMap(np.ones(partial.shape, dtype=np.int32))
+    known = partial.ids != VOID
+    if known.all():
+        return partial
+    if len(partial) == 1:
+        return partial.with_ids(np.full(partial.shape, partial.segments[0].id))
+    makers: dict[str, Callable[[NDArray[np.uint8], Indices], Indices]] = {"nearest": _nearest, "watershed": _watershed, "walker": _walker}
+    filled = makers[name](image, partial.dense)
+    ids = np.array([s.id for s in partial.segments])[filled]
+    return partial.with_ids(np.where(known, partial.ids, ids))
+
+
+class BaselineSegmenter:
+    """A baseline as a segmenter, of partial maps only.
+
+    Raises:
+        InputError: an unknown name.
+    """
+
+    def __init__(self, name: Baseline) -> None:
+        check_baselines([name])
+        self.name = name
+
+    def __call__(
+        self,
+        images: Sequence[Photo],
+        partials: Sequence[PanopticMap] | None,
+        seeds: Sequence[int],
+        captions: Sequence[str] | None = None,
+    ) -> list[PanopticMap]:
+        if partials is None:
+            raise InputError(f"partials: expected a partial map of each photo for the baseline {self.name!r}, got none")
+        return [complete(self.name, image, partial) for image, partial in zip(images, partials, strict=True)]
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """
+    Raises:
+        InputError: an unknown name.
+    """
+    for name in names:
+        if name not in get_args(Baseline):
+            raise InputError(f"baselines: expected some of {', '.join(get_args(Baseline))}, got {name!r}")
+
+
+# --------------------------------------------------------------------------- (H, W) index of a given segment, -1 unknown -> none unknown
+def _nearest(image: NDArray[np.uint8], dense: Indices) -> Indices:
+    """The nearest known pixel's (Euclidean)."""
+    rows, columns = ndimage.distance_transform_edt(dense < 0, return_distances=False, return_indices=True)
+    return dense[rows, columns]
+
+
+def _watershed(image: NDArray[np.uint8], dense: Indices) -> Indices:
+    """Flooded from the known pixels over the photo's gradient, the strongest of the three channels at each pixel."""
+    channels = [ndimage.gaussian_filter(image[..., c].astype(np.float32), 1.0) for c in range(3)]
+    gradient = np.max([np.hypot(ndimage.sobel(c, 0), ndimage.sobel(c, 1)) for c in channels], axis=0)  # (H, W)
+    return watershed(gradient, dense + 1) - 1
+
+
+def _walker(image: NDArray[np.uint8], dense: Indices) -> Indices:
+    """The segment whose known pixels a random walker, which strong edges hinder, most probably meets first."""
+    if image.std() == 0:  # a photo of one colour has no edges, and its contrast would be divided by
+        return _nearest(image, dense)
+    mode = "bf" if dense.size <= _DIRECT_PIXELS else "cg_j"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of probabilities that miss 0..1 by rounding
+        return random_walker(image, dense + 1, mode=mode, channel_axis=-1) - 1
