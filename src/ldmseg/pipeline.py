@@ -20,7 +20,7 @@ from ldmseg.diffusion.sampler import image_noise, resampled, sample
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 from ldmseg.images import ImageInput, image_batch, load_images
-from ldmseg.inference import boundaries as edges
+from ldmseg.inference.boundaries import refine_boundaries
 from ldmseg.inference.cells import KnownCells, known_cells
 from ldmseg.inference.ensemble import consensus
 from ldmseg.inference.known import GivenMap, complete, in_model_terms
@@ -355,7 +355,7 @@ class LDMSegPipeline(DiffusionPipeline):
         maps = draw_in_tiles(images, partials, request.tile_size, request.tile_overlap, draw)
         if request.follow_edges:
             sides = [tile_pixels(request.tile_size, pmap.shape) for pmap in maps]
-            maps = [edges.follow_edges(m, _as_photo(i), p.ids, side) for m, i, p, side in zip(maps, images, partials, sides, strict=True)]
+            maps = [refine_boundaries(m, _as_photo(i), p.ids, side) for m, i, p, side in zip(maps, images, partials, sides, strict=True)]
         if request.min_piece is not None:
             maps = [split_pieces(pmap, request.min_piece, partial.ids) for pmap, partial in zip(maps, partials, strict=True)]
         output = LDMSegOutput(maps=[m if request.output_type == "panoptic" else _as_ids(m, request.output_type) for m in maps])
@@ -493,7 +493,7 @@ class LDMSegPipeline(DiffusionPipeline):
         if given is not None:
             pmap, certain = complete(pmap, given), np.where(given.certain, given.map.ids, VOID)
         if photo is not None:
-            pmap = edges.follow_edges(pmap, photo, certain)
+            pmap = refine_boundaries(pmap, photo, certain)
         return pmap if request.min_piece is None else split_pieces(pmap, request.min_piece, certain)
 
     def _noise(self, latents: Tensor | None, shape: tuple[int, ...], generators: list[torch.Generator]) -> Tensor:
