@@ -92,7 +92,7 @@ def sampling_steps(pipe: LDMSegPipeline, data: PanopticDataset) -> dict[str, Any
     curves: dict[str, Any] = {}
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained", sharex=True)
     for sampler in ("ddim", "ddpm"):
-        stats = [evaluate(pipe, data, steps=n, sampler=sampler, batch_size=16).quality.all for n in STEPS]
+        stats = [evaluate(pipe, data, num_inference_steps=n, sampler=sampler, batch_size=16).quality.all for n in STEPS]
         curves[sampler] = {name: [round(100 * getattr(s, name), 2) for s in stats] for name in ("pq", "sq", "rq")}
         print(sampler, curves[sampler], flush=True)
         for axis, name in zip(axes, ("pq", "sq", "rq"), strict=True):

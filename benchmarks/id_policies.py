@@ -31,7 +31,7 @@ def main() -> None:
         pipe = LDMSegPipeline.from_pretrained(train(DiffusionStage(config), config, arguments.runs / policy))
         pipe.set_progress_bar_config(disable=True)
         data = load_dataset("scenes:128:val", size=config.data.size, segments=config.data.scene_segments)
-        by_steps = {str(n): round(100 * evaluate(pipe, data, steps=n, batch_size=32).quality.all.pq, 2) for n in STEPS}
+        by_steps = {str(n): round(100 * evaluate(pipe, data, num_inference_steps=n, batch_size=32).quality.all.pq, 2) for n in STEPS}
         figures[policy] = {"pq_by_sampling_steps": by_steps, "samples_seen": arguments.steps * config.optim.batch_size}
         print(policy, by_steps, flush=True)
     write_result("id_policies", figures, f"python benchmarks/id_policies.py --runs RUNS --steps {arguments.steps}")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ldmseg import LDMSegPipeline, PanopticMap, load_dataset
+from ldmseg.choices import Boundaries
 from ldmseg.data.cases import KINDS, make_cases
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.devices import resolve_device
@@ -80,7 +81,8 @@ def measure(pipe: LDMSegPipeline, name: str, data: PanopticDataset, side: int, a
         cases=cases,
         methods=arguments.methods,
         baselines=[b for b in get_args(Baseline) if arguments.walker or b != "walker"],
-        steps=arguments.steps,
+        num_inference_steps=arguments.steps,
+        boundaries=arguments.boundaries,
         ensemble_size=arguments.ensemble_size,
         limit=arguments.limit,
         batch_size=16,
@@ -116,16 +118,13 @@ def main() -> None:
     parser.add_argument("--walker", action=argparse.BooleanOptionalAction, default=True, help="the slowest baseline")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--ensemble-size", type=int, default=1, help="samples of each image that every method draws and votes on")
-    edges = "--no-follow-edges: borders as they were drawn, as in the paper; default: as the model has it"
-    parser.add_argument("--follow-edges", action=argparse.BooleanOptionalAction, help=edges)
+    parser.add_argument("--boundaries", choices=get_args(Boundaries), help="drawn: as in the paper; default: as the model has it")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--pictures", type=Path, default=RESULTS.parents[1] / "docs" / "images")
     parser.add_argument("--name", default="inpainting", help="of the result's file")
     arguments = parser.parse_args()
     pipe = LDMSegPipeline.from_pretrained(arguments.model).to(resolve_device(arguments.device))
     pipe.set_progress_bar_config(disable=True)
-    if arguments.follow_edges is not None:
-        pipe.register_to_config(follow_edges=arguments.follow_edges)
     figures: dict[str, Any] = {}
     if "scenes" in arguments.data:
         side = pipe.config["image_size"]

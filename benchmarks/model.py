@@ -74,13 +74,13 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     scenes, coco = f"scenes:{arguments.scenes}:val", f"coco-panoptic:{arguments.shared / 'data/coco100'}"
     figures = {
-        "scenes": segmentation(pipe, scenes, steps=20),
-        "scenes_ddim": segmentation(pipe, scenes, steps=20, sampler="ddim"),
-        "scenes_by_steps": {str(steps): segmentation(pipe, scenes, limit=64, steps=steps) for steps in STEPS},
+        "scenes": segmentation(pipe, scenes, num_inference_steps=20),
+        "scenes_ddim": segmentation(pipe, scenes, num_inference_steps=20, sampler="ddim"),
+        "scenes_by_steps": {str(steps): segmentation(pipe, scenes, limit=64, num_inference_steps=steps) for steps in STEPS},
         "completion_16px_blocks": {
-            str(rate): segmentation(pipe, scenes, limit=64, steps=20, drop_rate=rate, block_size=16) for rate in (0.5, 0.9)
+            str(rate): segmentation(pipe, scenes, limit=64, num_inference_steps=20, drop_rate=rate, block_size=16) for rate in (0.5, 0.9)
         },
-        "coco100": segmentation(pipe, coco, steps=20),
+        "coco100": segmentation(pipe, coco, num_inference_steps=20),
         "reconstruction_coco100": reconstruction(pipe, coco, 512),
     }
     if arguments.metrics:

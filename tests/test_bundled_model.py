@@ -20,14 +20,14 @@ SCENES = load_dataset("scenes:12:val", size=128)
 
 
 def test_segments_scenes_it_has_never_seen(pipe: LDMSegPipeline) -> None:
-    quality = evaluate(pipe, SCENES, steps=8).quality.all
+    quality = evaluate(pipe, SCENES, num_inference_steps=8).quality.all
     assert quality.pq > 0.25
     assert quality.sq > 0.7
 
 
 def test_what_is_given_helps(pipe: LDMSegPipeline) -> None:
-    alone = evaluate(pipe, SCENES, steps=4).quality.all.pq
-    helped = evaluate(pipe, SCENES, steps=4, drop_rate=0.5, block_size=16).quality.all.pq
+    alone = evaluate(pipe, SCENES, num_inference_steps=4).quality.all.pq
+    helped = evaluate(pipe, SCENES, num_inference_steps=4, drop_rate=0.5, block_size=16).quality.all.pq
     assert helped > alone + 0.1
 
 

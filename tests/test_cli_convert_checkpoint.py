@@ -19,6 +19,7 @@ from ldmseg.models.denoiser import build_denoiser
 from ldmseg.models.image_encoder import load_image_encoder
 from ldmseg.models.loading import load_mask_autoencoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
+from ldmseg.options import InferenceOptions, Thresholds
 from ldmseg.pipeline import LDMSegPipeline
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -96,18 +97,13 @@ def test_the_folder_segments_as_the_checkpoints_networks_do(
 def test_defaults_are_those_of_the_papers_evaluation(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: Path) -> None:
     done(capsys, "convert-checkpoint", checkpoint, "-o", tmp_path / "model")
     model = done(capsys, "info", tmp_path / "model", "--json").json()["model"]
-    sampling = {"num_inference_steps": 50, "sampler": "ddim", "rescale_std": None}
-    assert model["defaults"] == {
-        **sampling,
-        "thresholds": [0.5, 512, 0.5, 0.0],
-        "tile_size": 0.0,
-        "min_piece": None,
-        "ensemble_flips": "none",
-    }
+    thresholds = Thresholds(probability=0.5, min_area=512, overlap=0.5, support=0.0)
+    expected = InferenceOptions(num_inference_steps=50, sampler="ddim", thresholds=thresholds, boundaries="drawn")
+    assert model["defaults"] == expected.to_dict()
     assert model["trained"] == {"id_policy": "random", "prediction_type": "epsilon", "beta_schedule": "scaled_linear"}
     assert (model["image_size"], model["num_ids"], model["code"], model["latents"]) == (IMAGE_SIZE, 128, "bits", [4, 8, 8])
     assert (model["self_condition"], model["partial"]) == (True, False)
-    assert LDMSegPipeline.from_pretrained(tmp_path / "model").config["follow_edges"] is False
+    assert LDMSegPipeline.from_pretrained(tmp_path / "model").options == expected
 
 
 def test_training_can_go_on_from_each_network(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: Path) -> None:

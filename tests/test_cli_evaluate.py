@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ def test_prints_and_saves_the_figures(capsys: pytest.CaptureFixture[str], tmp_pa
     figures = result.json()
     assert result.err == ""
     assert set(figures) >= GROUPS and figures["images"] == 2
-    expected = {"steps": 1, "sampler": "ddim", "seed": 3, "class_agnostic": True}
+    expected = {"num_inference_steps": 1, "sampler": "ddim", "seed": 3, "class_agnostic": True}
     assert {key: figures["settings"][key] for key in expected} == expected
     assert 0 <= figures["all"]["pq"] <= 1 and figures["all"]["tp"] + figures["all"]["fn"] >= 8
     assert json.loads(report.read_text(encoding="utf-8")) == figures
@@ -76,7 +75,6 @@ def test_inpaint_measures_kinds_by_methods(capsys: pytest.CaptureFixture[str], t
 
 
 def test_inpaint_compares_with_baselines(capsys: pytest.CaptureFixture[str], model: Path) -> None:
-    pytest.importorskip("skimage", reason="scikit-image (the extra `baselines`) is not installed")
     args = ["evaluate", "--data", "scenes:1:val", "--model", model, "--device", "cpu", "--inpaint", "--kinds", "points", "--json"]
     figures = done(capsys, *args, "--methods", "auto").json()
     assert [s["method"] for s in figures["scores"]] == ["auto", "nearest", "watershed", "walker"] * 2
@@ -85,25 +83,15 @@ def test_inpaint_compares_with_baselines(capsys: pytest.CaptureFixture[str], mod
 def test_windows_change_the_result(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     args = ["evaluate", "--data", "scenes:2:val", "--model", model, "--device", "cpu", "--json"]
     whole, tiled = done(capsys, *args).json(), done(capsys, *args, "--tile-size", "0.5").json()
-    assert tiled["settings"]["tile_size"] == 0.5 and "tile_size" not in whole["settings"]
+    assert tiled["settings"]["tile_size"] == 0.5 and whole["settings"]["tile_size"] == 0
     assert tiled["all"]["fp"] > whole["all"]["fp"]
 
 
 def test_pieces_and_mirrored_samples_change_the_result(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     args = ["evaluate", "--data", "scenes:2:val", "--model", model, "--device", "cpu", "--json", "--ensemble-size", "2"]
-    plain, asked = done(capsys, *args).json(), done(capsys, *args, "--min-piece", "5", "--ensemble-flips", "both").json()
-    settings = {name: asked["settings"].pop(name) for name in ("min_piece", "ensemble_flips")}
-    assert settings == {"min_piece": 5, "ensemble_flips": "both"}
-    assert asked["settings"] == plain["settings"]
+    plain, asked = done(capsys, *args).json(), done(capsys, *args, "--min-component-area", "5", "--ensemble-flips", "both").json()
+    assert asked["settings"] == {**plain["settings"], "min_component_area": 5, "ensemble_flips": "both"}
     assert asked["all"] != plain["all"]
-
-
-def test_inpaint_without_scikit_image(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    for name in ("skimage", "skimage.segmentation"):
-        monkeypatch.setitem(sys.modules, name, None)
-    args = ["evaluate", "--data", "scenes:1:val", "--model", model, "--device", "cpu", "--inpaint", "--kinds", "boxes"]
-    assert "scikit-image" in refused(capsys, *args)
-    done(capsys, *args, "--no-baselines")
 
 
 @pytest.mark.parametrize(
@@ -137,14 +125,15 @@ def test_options_of_inpaint_alone(capsys: pytest.CaptureFixture[str], option: li
         (["--kinds", "blocks", "--shares", "0.5"], "--shares"),
         (["--drop-rate", "0.5"], "--drop-rate"),
         (["--class-aware"], "--class-aware"),
-        (["--tile-size", "64"], "--tile-size"),
-        (["--min-piece", "9"], "--min-piece"),
-        (["--ensemble-flips", "both"], "--ensemble-flips"),
         (["--plot", "."], "--plot"),
     ],
 )
 def test_mistakes_with_inpaint(capsys: pytest.CaptureFixture[str], option: list[str], named: str) -> None:
     assert named in refused(capsys, "evaluate", "--data", "scenes:1:val", "--inpaint", "--no-baselines", *option)
+
+
+def test_segments_have_no_classes_to_compare(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--class-aware: expected --class-agnostic" in refused(capsys, "evaluate", "--data", "scenes:1:val", "--class-aware")
 
 
 def test_help_names_every_kind() -> None:

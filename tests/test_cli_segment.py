@@ -13,9 +13,9 @@ from tiny import NUM_IDS, build_tiny, tiny_pipeline
 
 from ldmseg import atomic
 from ldmseg.choices import Sampler
-from ldmseg.cli.photos import photo_generator
 from ldmseg.formats.coco_panoptic import open_root
 from ldmseg.formats.id_png import read_id_png
+from ldmseg.labelling.photos import photo_generator
 
 
 @pytest.fixture(scope="module")

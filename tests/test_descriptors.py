@@ -17,7 +17,7 @@ from sd_folder import make_sd_folder, rename
 from tiny import build_tiny
 from transformers import CLIPTextModel, CLIPTokenizerFast, CLIPVisionModelWithProjection
 
-from ldmseg import LDMSegPipeline, PanopticMap
+from ldmseg import InferenceOptions, LDMSegPipeline, PanopticMap, Thresholds
 from ldmseg.config import load_config, validate_config
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import load_dataset
@@ -277,8 +277,8 @@ def pipeline(kind: str, clip: Path, **settings: Any) -> LDMSegPipeline:
     unet = build_denoiser("tiny", image_channels=8, partial=True, cross_attention=True, cross_attention_dim=WIDTH).eval()
     descriptor = build(kind, clip, queries=3)
     parts = {"mask_autoencoder": plain.mask_autoencoder, "image_encoder": plain.image_encoder, "scheduler": plain.scheduler}
-    defaults = {key: plain.config[key] for key in ("image_size", "num_inference_steps", "thresholds")}
-    pipe = LDMSegPipeline(**parts, unet=unet, descriptor=descriptor, **defaults, **settings)
+    inference = plain.options.updated(settings)
+    pipe = LDMSegPipeline(**parts, unet=unet, descriptor=descriptor, image_size=plain.config["image_size"], inference=inference)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -307,7 +307,7 @@ def test_save_and_load(kind: str, clip: Path, tmp_path: Path) -> None:
     assert index["descriptor"] == ["ldmseg", type(pipe.descriptor).__name__]
     again = LDMSegPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
-    assert again.config["guidance_scale"] == 2.0 and trained(again.descriptor) == trained(pipe.descriptor)
+    assert again.options.guidance_scale == 2.0 and trained(again.descriptor) == trained(pipe.descriptor)
     torch.testing.assert_close(drawn(again, picture(), **prompts(kind, "a cat")), expected, atol=1e-4, rtol=1e-4)
     again.save_pretrained(tmp_path / "copy")
     assert (tmp_path / "copy" / "descriptor" / "config.json").is_file()
@@ -317,11 +317,14 @@ def test_folders_from_before_descriptors(tmp_path: Path) -> None:
     build_tiny().save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
     assert index["descriptor"] == [None, None]
-    del index["descriptor"], index["guidance_scale"]
+    del index["descriptor"], index["inference"]
+    index |= {"num_inference_steps": 3, "thresholds": [0.1, 2, 0.3, 0.4], "follow_edges": False, "min_piece": 7, "rescale_std": None}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     pipe = LDMSegPipeline.from_pretrained(tmp_path)
     pipe.set_progress_bar_config(disable=True)
-    assert pipe.descriptor is None and pipe.config["guidance_scale"] == 1
+    thresholds = Thresholds(probability=0.1, min_area=2, overlap=0.3, support=0.4)
+    wanted = InferenceOptions(num_inference_steps=3, thresholds=thresholds, boundaries="drawn", min_component_area=7)
+    assert pipe.descriptor is None and pipe.options == wanted
     assert pipe(picture()).maps[0].shape == (40, 30)
 
 
@@ -432,7 +435,8 @@ def run_config(clip: Path, **descriptors: Any) -> dict[str, Any]:
         "image_encoder": {"latent_channels": 8, "widths": [8, 8]},
         "descriptors": {"source": str(clip), "width": WIDTH, **descriptors},
         "optim": {"batch_size": 4},
-        "validation": {"samples": 1, "steps": 1},
+        "validation": {"samples": 1},
+        "inference": {"num_inference_steps": 1},
     }
 
 

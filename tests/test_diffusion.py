@@ -136,14 +136,6 @@ def test_project_holds_what_is_known_and_the_estimate_is_passed_on() -> None:
     assert torch.equal(seen[1], end)
 
 
-def test_rescale_only_stretches() -> None:
-    schedule = NoiseSchedule(prediction_type="sample")
-    small, large = torch.randn(2, 1, 4, 8, 8) * torch.tensor([0.2, 2.0]).reshape(2, 1, 1, 1, 1)
-    end = sample(lambda x, t, e: small, small, [999], schedule, rescale_std=0.5)
-    assert float(end.std()) == pytest.approx(0.5, rel=1e-3)
-    assert torch.equal(sample(lambda x, t, e: large, large, [999], schedule, rescale_std=0.5), large)
-
-
 def test_samplers_are_checked() -> None:
     schedule = NoiseSchedule()
     with pytest.raises(InputError, match="sampler: expected one of"):

@@ -14,7 +14,8 @@ from tiny import NUM_IDS, build_tiny
 from ldmseg.choices import EnsembleFlips
 from ldmseg.errors import InputError
 from ldmseg.inference.ensemble import consensus
-from ldmseg.inference.options import VIEWS, mirror
+from ldmseg.inference.known import mirror
+from ldmseg.inference.samples import VIEWS
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
 
@@ -42,20 +43,20 @@ def noise(pipe: LDMSegPipeline, copies: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("flips", ["horizontal", "both"])
-@pytest.mark.parametrize("follow_edges", [False, True])
-def test_each_sample_is_what_the_model_draws_of_the_mirrored_photo(pipe: LDMSegPipeline, flips, follow_edges: bool) -> None:
+@pytest.mark.parametrize("boundaries", ["drawn", "photo"])
+def test_each_sample_is_what_the_model_draws_of_the_mirrored_photo(pipe: LDMSegPipeline, flips, boundaries) -> None:
     copies, start = 5, noise(pipe, 5)
     drawn = []
     for k in range(copies):
         axes = VIEWS[flips][k % len(VIEWS[flips])]
         seen = np.ascontiguousarray(np.flip(photo(), tuple(a - 1 for a in axes)))  # of (H, W, 3)
-        drawn.append(mirror(pipe(seen, latents=start[k : k + 1], follow_edges=follow_edges).maps[0], axes))
+        drawn.append(mirror(pipe(seen, latents=start[k : k + 1], boundaries=boundaries).maps[0], axes))
     agreed = consensus(drawn)
-    out = pipe(photo(), ensemble_size=copies, ensemble_flips=flips, latents=start, follow_edges=follow_edges)
+    out = pipe(photo(), ensemble_size=copies, ensemble_flips=flips, latents=start, boundaries=boundaries)
     assert out.maps[0] == agreed.map
     assert out.samples[0] == agreed.samples
     assert np.array_equal(out.confidence[0], agreed.confidence)
-    plain = pipe(photo(), ensemble_size=copies, latents=start, follow_edges=follow_edges)
+    plain = pipe(photo(), ensemble_size=copies, latents=start, boundaries=boundaries)
     assert plain.maps[0] != out.maps[0]
 
 
@@ -92,7 +93,7 @@ def test_pieces_of_the_agreed_map_are_no_smaller_than_asked(pipe: LDMSegPipeline
     from scipy import ndimage
 
     for flips in ("none", "both"):
-        pmap = pipe(photo(), ensemble_size=4, ensemble_flips=flips, min_piece=12, generator=seeded(1)).maps[0]
+        pmap = pipe(photo(), ensemble_size=4, ensemble_flips=flips, min_component_area=12, generator=seeded(1)).maps[0]
         for segment in pmap.segments:
             pieces, count = ndimage.label(pmap.ids == segment.id)
             assert count == 1
@@ -100,9 +101,7 @@ def test_pieces_of_the_agreed_map_are_no_smaller_than_asked(pipe: LDMSegPipeline
 
 
 def test_it_is_the_models_own_default_and_nothing_alone(pipe: LDMSegPipeline, tmp_path) -> None:
-    own = build_tiny()
-    own.register_to_config(ensemble_flips="both")
-    own.save_pretrained(tmp_path)
+    build_tiny(ensemble_flips="both").save_pretrained(tmp_path)
     loaded = LDMSegPipeline.from_pretrained(tmp_path)
     asked = pipe(photo(), ensemble_size=4, ensemble_flips="both", generator=seeded(2)).maps[0]
     assert loaded(photo(), ensemble_size=4, generator=seeded(2)).maps[0] == asked

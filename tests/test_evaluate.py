@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -12,45 +14,44 @@ from ldmseg.data.mask_augment import augment_mask, random_crop, speckle
 from ldmseg.data.partial import displaced
 from ldmseg.errors import InputError
 from ldmseg.evaluate import evaluate, reconstruct
-from ldmseg.pipeline import LDMSegOutput
 
 SCENES = SceneDataset(3, 0, size=32, segments=(2, 4))
 
 
 class Oracle:
-    """Answers with the labels; and completes with the labels' own ids."""
+    """A segmenter that answers with the labels."""
 
-    config = {"num_inference_steps": 4, "sampler": "ddim"}  # noqa: RUF012
+    settings = {"num_inference_steps": 4}  # noqa: RUF012
 
     def __init__(self) -> None:
         self.given: list[PanopticMap] = []
 
-    def _true(self, images: list[np.ndarray]) -> LDMSegOutput:
-        return LDMSegOutput(maps=[next(SCENES.map(i) for i in range(3) if np.array_equal(SCENES.image(i), image)) for image in images])
-
-    def __call__(self, images: list[np.ndarray], **kwargs: object) -> LDMSegOutput:
-        return self._true(images)
-
-    def inpaint(self, images: list[np.ndarray], partial: list[PanopticMap], **kwargs: object) -> LDMSegOutput:
-        self.given += partial
-        return self._true(images)
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        partials: Sequence[PanopticMap] | None,
+        seeds: Sequence[int],
+        captions: Sequence[str] | None = None,
+    ) -> list[PanopticMap]:
+        self.given += partials or ()
+        return [next(SCENES.map(i) for i in range(3) if np.array_equal(SCENES.image(i), image)) for image in images]
 
 
 def test_an_oracle_is_perfect() -> None:
     seen: list[tuple[int, int]] = []
-    report = evaluate(Oracle(), SCENES, batch_size=2, on_progress=lambda done, total: seen.append((done, total)))  # type: ignore[arg-type]
+    report = evaluate(Oracle(), SCENES, batch_size=2, on_progress=lambda done, total: seen.append((done, total)))
     assert report.quality.all.pq == 1.0
     assert seen == [(2, 3), (3, 3)]
     assert report.to_dict()["images"] == 3
-    assert report.to_dict()["settings"]["steps"] == 4
-    aware = evaluate(Oracle(), SCENES, class_agnostic=False)  # type: ignore[arg-type]
+    assert report.to_dict()["settings"]["num_inference_steps"] == 4
+    aware = evaluate(Oracle(), SCENES, class_agnostic=False)
     assert aware.quality.all.pq == 1.0
     assert aware.quality.all.n > 1
 
 
 def test_completion_gets_what_the_drop_rate_leaves() -> None:
     oracle = Oracle()
-    evaluate(oracle, SCENES, drop_rate=0.75, block_size=4, limit=2)  # type: ignore[arg-type]
+    evaluate(oracle, SCENES, drop_rate=0.75, block_size=4, limit=2)
     assert len(oracle.given) == 2
     assert np.mean([(g.ids == 0).mean() for g in oracle.given]) == pytest.approx(0.75, abs=0.1)
 

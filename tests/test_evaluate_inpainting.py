@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tiny import build_tiny
 
-from ldmseg import VOID, PanopticMap, Segment
+from ldmseg import VOID, InferenceOptions, PanopticMap, Segment
 from ldmseg.choices import InpaintMethod
 from ldmseg.data.cases import KINDS, NOISY, Case, make_cases
 from ldmseg.data.datasets import SceneDataset
@@ -27,7 +27,7 @@ BLOCKS = Case("blocks", 0.5, 8)
 class Oracle:
     """Completes with the labels, and remembers what it was given."""
 
-    config = {"num_inference_steps": 4}  # noqa: RUF012
+    options = InferenceOptions(num_inference_steps=4)
     mask_autoencoder = SimpleNamespace(config={"num_ids": 16})
     unet = SimpleNamespace(config={"partial": True})
 
@@ -282,14 +282,13 @@ def test_an_ensemble_is_drawn_where_it_is_asked_for(monkeypatch: pytest.MonkeyPa
     pipe = build_tiny()
     pipe.set_progress_bar_config(disable=True)
     sizes = []
-    draw = pipe._sample
-    monkeypatch.setattr(
-        pipe, "_sample", lambda images, request, completion: sizes.append(request.ensemble_size) or draw(images, request, completion)
-    )
-    report = evaluate_inpainting(pipe, SCENES, cases=[BLOCKS], methods=["condition"], baselines=(), steps=1, ensemble_size=2, limit=1)
+    latents = pipe._latents
+    monkeypatch.setattr(pipe, "_latents", lambda networks, samples, *rest: sizes.append(len(samples)) or latents(networks, samples, *rest))
+    asked = {"num_inference_steps": 1, "ensemble_size": 2, "limit": 1}
+    report = evaluate_inpainting(pipe, SCENES, cases=[BLOCKS], methods=["condition"], baselines=(), **asked)
     assert report.settings["ensemble_size"] == 2
     assert report.scores[0].fidelity == 1
-    segmented = evaluate(pipe, SCENES, steps=1, ensemble_size=3, limit=1)
+    segmented = evaluate(pipe, SCENES, num_inference_steps=1, ensemble_size=3, limit=1)
     assert segmented.settings["ensemble_size"] == 3
     assert sizes == [2, 3]
-    assert "ensemble_size" not in evaluate(pipe, SCENES, steps=1, limit=1).settings
+    assert evaluate(pipe, SCENES, num_inference_steps=1, limit=1).settings["ensemble_size"] == 1

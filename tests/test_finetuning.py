@@ -15,7 +15,7 @@ from ldmseg.training.loop import train
 from ldmseg.training.stages.autoencoder import AutoencoderStage
 from ldmseg.training.stages.diffusion import DiffusionStage
 
-QUICK = ["data.size=32", "optim.steps=2", "optim.batch_size=2", "optim.warmup=0", "optim.precision=fp32", "validation.steps=2"]
+QUICK = ["data.size=32", "optim.steps=2", "optim.batch_size=2", "optim.warmup=0", "optim.precision=fp32", "inference.num_inference_steps=2"]
 TINY = ["model.num_ids=16", "model.decoder_width=16", "model.norm_groups=8", "model.latent_channels=4", "loss.points=32", "augment.crop=24"]
 
 
@@ -51,7 +51,7 @@ def test_without_data_of_ones_own_it_says_so(tmp_path: Path, monkeypatch: pytest
 
 def test_a_better_decoder_takes_the_place_of_the_models_own(own: list[str], tmp_path: Path) -> None:
     start = tiny_pipeline(tmp_path / "start")
-    config = load_config("nuclei-autoencoder", [*own, *QUICK, f"init={start}", "loss.points=32", "augment.crop=24"])
+    config = load_config("nuclei-autoencoder", [*own, *QUICK[:-1], f"init={start}", "loss.points=32", "augment.crop=24"])
     better = train(AutoencoderStage(config), config, tmp_path / "stage1")
     stage = DiffusionStage(load_config("nuclei", [*own, *QUICK, f"init={start}", f"autoencoder={better}"]))
     before = build_tiny().mask_autoencoder
@@ -78,4 +78,4 @@ def test_finer_latents_are_a_setting(own: list[str], tmp_path: Path) -> None:
     pipe.set_progress_bar_config(disable=True)
     assert pipe.mask_autoencoder.downscale == pipe.image_encoder.downscale == 4
     assert pipe(torch.rand(3, 32, 32), output_type="latent", tile_size=0).maps[0].shape == (4, 8, 8)
-    assert [pipe.config[key] for key in ("tile_size", "min_piece", "ensemble_flips")] == [0.25, 40, "both"]
+    assert (pipe.options.tile_size, pipe.options.min_component_area, pipe.options.ensemble_flips) == (0.25, 40, "both")

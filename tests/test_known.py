@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from ldmseg import VOID, PanopticMap
 from ldmseg.errors import InputError
-from ldmseg.inference.known import GivenMap, complete, in_model_terms
+from ldmseg.inference.known import CodedMap, KnownMap, complete, in_model_ids
 
 SIZE = 16
 
 
-def terms(ids: np.ndarray, certain: np.ndarray | None = None) -> GivenMap:
-    return in_model_terms(PanopticMap(ids), SIZE, 32, "spatial", certain)
+def terms(ids: np.ndarray, certain: np.ndarray | None = None) -> tuple[KnownMap, CodedMap]:
+    known = KnownMap.of(PanopticMap(ids), certain)
+    return known, in_model_ids(known, SIZE, 32, "spatial")
 
 
 def square(*boxes: tuple[int, slice, slice]) -> np.ndarray:
@@ -24,12 +25,12 @@ def square(*boxes: tuple[int, slice, slice]) -> np.ndarray:
 
 
 def test_drawn_codes_become_the_given_ids() -> None:
-    given_map = terms(square((700, slice(2, 4), slice(2, 4))))
-    code = next(c for c, own in given_map.own_ids.items() if own == 700)
+    known, coded = terms(square((700, slice(2, 4), slice(2, 4))))
+    code = next(c for c, own in coded.given.items() if own == 700)
     other = 1 if code != 1 else 2
     drawn = np.full((SIZE, SIZE), other)
     drawn[:8] = code
-    done = complete(PanopticMap(drawn), given_map)
+    done = complete(PanopticMap(drawn), known, coded.given)
     assert (done.ids[:8] == 700).all()
     assert len(done) == 2
     assert 700 not in np.unique(done.ids[8:])
@@ -37,30 +38,30 @@ def test_drawn_codes_become_the_given_ids() -> None:
 
 def test_a_new_segment_drawn_on_marks_takes_their_id() -> None:
     """A single marked pixel whose id was not drawn: the whole of the new segment under it is meant."""
-    given_map = terms(square((9, slice(3, 4), slice(3, 4))))
-    spare = [c for c in range(1, 32) if c not in given_map.own_ids]
+    known, coded = terms(square((9, slice(3, 4), slice(3, 4))))
+    spare = [c for c in range(1, 32) if c not in coded.given]
     drawn = np.full((SIZE, SIZE), spare[0])
     drawn[:8, :8] = spare[1]
-    done = complete(PanopticMap(drawn), given_map)
+    done = complete(PanopticMap(drawn), known, coded.given)
     assert (done.ids[:8, :8] == 9).all()
     assert (done.ids[8:] != 9).all()
 
 
 def test_a_segment_with_several_marks_is_divided_by_the_nearest() -> None:
-    given_map = terms(square((5, slice(8, 9), slice(2, 3)), (6, slice(8, 9), slice(13, 14))))
-    five = next(c for c, own in given_map.own_ids.items() if own == 5)
-    done = complete(PanopticMap(np.full((SIZE, SIZE), five)), given_map)  # 6 was not drawn
+    known, coded = terms(square((5, slice(8, 9), slice(2, 3)), (6, slice(8, 9), slice(13, 14))))
+    five = next(c for c, own in coded.given.items() if own == 5)
+    done = complete(PanopticMap(np.full((SIZE, SIZE), five)), known, coded.given)  # 6 was not drawn
     assert (done.ids[:, :7] == 5).all()
     assert (done.ids[:, 9:] == 6).all()
 
 
 def test_a_given_segment_that_was_drawn_takes_nothing_more() -> None:
     """Known pixels that were drawn a little wrong are put right and nothing around them is."""
-    given_map = terms(square((5, slice(0, 8), slice(0, SIZE)), (6, slice(8, 12), slice(0, SIZE))))
-    five, six = (next(c for c, own in given_map.own_ids.items() if own == i) for i in (5, 6))
+    known, coded = terms(square((5, slice(0, 8), slice(0, SIZE)), (6, slice(8, 12), slice(0, SIZE))))
+    five, six = (next(c for c, own in coded.given.items() if own == i) for i in (5, 6))
     drawn = np.full((SIZE, SIZE), five)
     drawn[10:12] = six
-    done = complete(PanopticMap(drawn), given_map)
+    done = complete(PanopticMap(drawn), known, coded.given)
     assert (done.ids[8:12] == 6).all()
     assert (done.ids[12:] == 5).all()
 
@@ -75,9 +76,10 @@ def test_given_pixels_and_ids_survive_whatever_was_drawn(
     names = rng.choice(np.array([5, 17, 900, 70_000, 2**31 - 1, *range(100, 120)]), count, replace=False) if count else np.zeros(1, int)
     partial = PanopticMap(np.where(rng.random((height, width)) < unknown, VOID, rng.choice(names, (height, width))))
     certain = rng.random((height, width)) < 0.5 if doubted else None
-    given_map = in_model_terms(partial, SIZE, 32, "spatial" if seed % 2 else "random", certain)
+    known = KnownMap.of(partial, certain)
+    coded = in_model_ids(known, SIZE, 32, "spatial" if seed % 2 else "random")
     drawn = PanopticMap(rng.integers(1, 32, (height, width)))
-    done = complete(drawn, given_map)
+    done = complete(drawn, known, coded.given)
     kept = (partial.ids != VOID) & (True if certain is None else certain)
     assert np.array_equal(done.ids[kept], partial.ids[kept])
     assert (done.ids > 0).all()
@@ -91,10 +93,10 @@ def test_given_pixels_and_ids_survive_whatever_was_drawn(
 @settings(max_examples=50, deadline=None)
 def test_what_is_certain_is_a_part_of_what_is_given(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    given_map = terms(rng.integers(0, 9, (20, 33)), rng.random((20, 33)) < 0.3)
-    sure = given_map.certain_coded != VOID
-    assert set(np.unique(given_map.certain_coded[sure])) <= set(given_map.own_ids)
-    assert given_map.coded.shape == given_map.certain_coded.shape == (SIZE, SIZE)
+    _, coded = terms(rng.integers(0, 9, (20, 33)), rng.random((20, 33)) < 0.3)
+    certain = coded.certain_ids != VOID
+    assert set(np.unique(coded.certain_ids[certain])) <= set(coded.given)
+    assert coded.ids.shape == coded.certain_ids.shape == (SIZE, SIZE)
 
 
 def test_more_segments_than_ids() -> None:

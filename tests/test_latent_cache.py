@@ -128,7 +128,8 @@ data: {{train: "{world.data}", val: "{world.data}", size: {SIZE}}}
 denoiser: {{source: tiny}}
 image_encoder: {{source: "{world.sd}"}}
 optim: {{steps: 4, batch_size: 3, lr: 1.0e-3, precision: fp32}}
-validation: {{steps: 1, samples: 0}}
+validation: {{samples: 0}}
+inference: {{num_inference_steps: 1}}
 """)
     config = load_config(folder / "config.yaml", overrides)
     assert config.stage == "diffusion"

@@ -80,6 +80,36 @@ def test_output_types_and_tuple() -> None:
     assert PIPE(image, latents=latents, return_dict=False)[0][0] == pmap
 
 
+def test_a_photo_is_encoded_once_and_asked_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [photo(24, 40, 1), photo(33, 20, 2)]
+    partials = [PanopticMap(np.pad(np.full((4, 4), 7), ((0, i.shape[0] - 4), (0, i.shape[1] - 4)))) for i in images]
+    encoded = PIPE.encode_image(images)
+    assert encoded.shape == (2, 8, 4, 4)
+    asked = [PIPE(images, generator=[seeded(0), seeded(1)]), PIPE.inpaint(images, partials, generator=[seeded(0), seeded(1)])]
+    monkeypatch.setattr(type(PIPE.image_encoder), "encode", lambda *_: pytest.fail("the photo was encoded again"))
+    known = {"image_latents": encoded, "generator": [seeded(0), seeded(1)]}
+    assert PIPE(images, **known).maps == asked[0].maps
+    assert PIPE.inpaint(images, partials, image_latents=encoded, generator=[seeded(0), seeded(1)]).maps == asked[1].maps
+
+
+def test_copies_of_a_photo_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, encode = [], type(PIPE.image_encoder).encode
+    monkeypatch.setattr(type(PIPE.image_encoder), "encode", lambda self, images: seen.append(len(images)) or encode(self, images))
+    PIPE([photo(24, 40, 1), photo(33, 20, 2)], ensemble_size=5, ensemble_flips="horizontal", num_inference_steps=1)
+    assert seen == [4]  # two photos, each as it is and mirrored
+
+
+def test_an_older_name_of_an_option_still_works() -> None:
+    with pytest.warns(FutureWarning, match="follow_edges is now boundaries"):
+        old = PIPE(photo(24, 40), generator=seeded(), follow_edges=False).maps[0]
+    assert old == PIPE(photo(24, 40), generator=seeded(), boundaries="drawn").maps[0]
+
+
+def test_loading_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    LDMSegPipeline.from_pretrained(tiny_pipeline(tmp_path))
+    assert "cannot get type annotation" not in capfd.readouterr().err + caplog.text
+
+
 def test_callback_sees_and_changes_each_step() -> None:
     seen = []
 
@@ -108,7 +138,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert again(photo(32, 32), latents=latents).maps[0] == PIPE(photo(32, 32), latents=latents).maps[0]
     assert again.config["image_size"] == IMAGE_SIZE
     again.save_pretrained(tmp_path / "copy")
-    assert LDMSegPipeline.from_pretrained(tmp_path / "copy").config["thresholds"] == PIPE.config["thresholds"]
+    assert LDMSegPipeline.from_pretrained(tmp_path / "copy").options == PIPE.options
 
 
 @pytest.mark.parametrize("victim", ["model_index.json", "unet/diffusion_pytorch_model.safetensors", "mask_autoencoder/config.json"])
@@ -245,7 +275,12 @@ def _first_random_code() -> int:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: p(photo(8, 8), num_inference_steps=0), r"num_inference_steps: expected 1\.\.1000, got 0"),
+        (lambda p: p(photo(8, 8), num_inference_steps=0), "num_inference_steps: expected at least 1, got 0"),
+        (lambda p: p(photo(8, 8), num_inference_steps=1001), r"num_inference_steps: expected 1\.\.1000, got 1001"),
+        (lambda p: p(photo(8, 8), steps=4), "options: expected some of num_inference_steps, .*got 'steps'"),
+        (lambda p: p(photo(8, 8), method="project"), "method, strength, resamplings: expected with inpaint only"),
+        (lambda p: p(photo(8, 8), image_latents=torch.zeros(1, 8, 3, 3)), r"image_latents: expected shape \(1, 8, 4, 4\), got"),
+        (lambda p: p(photo(8, 8), thresholds={"probability": 2}), r"probability: expected 0\.\.1, got 2"),
         (lambda p: p(photo(8, 8), output_type="jpeg"), "output_type: expected one of"),
         (lambda p: p([]), "image: expected at least one"),
         (lambda p: p(3), "image: expected a PIL image, an array, a tensor or a path, got int"),
@@ -277,7 +312,7 @@ def _first_random_code() -> int:
         ),
         (
             lambda p: p.inpaint(photo(8, 8), PanopticMap(np.ones((8, 8), int)), method="resample", resamplings=0),
-            "jump, resamplings: expected at least 1",
+            "resamplings: expected at least 1",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from skimage.measure import label
 from ldmseg import VOID, PanopticMap, Segment, Thresholds
 from ldmseg.errors import InputError
 from ldmseg.inference import postprocess
-from ldmseg.inference.postprocess import GAP_FREE, split_pieces, to_panoptic
+from ldmseg.inference.postprocess import GAP_FREE, split_components, to_panoptic
 
 NOTHING = Thresholds(probability=0.0, min_area=0, overlap=0.0)
 
@@ -87,7 +87,7 @@ def test_pieces_become_segments() -> None:
     ids = np.full((20, 30), 5)
     ids[2:6, 2:6] = ids[10:16, 2:8] = ids[2:4, 20:22] = 9  # 16, 36 and 4 pixels of one segment, apart
     pmap = PanopticMap(ids, (Segment(5), Segment(9, category_id=3, isthing=True, score=0.5)))
-    split = split_pieces(pmap, 10)
+    split = split_components(pmap, 10)
     assert set(split.ids[10:16, 2:8].flat) == {9}  # the largest keeps the id
     (other,) = set(split.ids[2:6, 2:6].flat)
     assert other not in (5, 9)
@@ -96,23 +96,23 @@ def test_pieces_become_segments() -> None:
     assert len(split) == 3
     known = np.zeros_like(ids)
     known[2, 20] = known[2, 2] = 9
-    kept = split_pieces(pmap, 10, known)
+    kept = split_components(pmap, 10, known)
     assert (kept.ids == ids).all()
 
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 30), st.floats(0, 1), st.integers(0, 2**31))
 @settings(max_examples=100, deadline=None)
-def test_pieces_keep_what_is_given_and_invent_no_pixel(height: int, width: int, min_piece: int, share: float, seed: int) -> None:
+def test_pieces_keep_what_is_given_and_invent_no_pixel(height: int, width: int, min_area: int, share: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, 4, (height, width)) * 1000
     known = np.where(rng.random(ids.shape) < share, ids, VOID)
     pmap = PanopticMap(ids)
-    split = split_pieces(pmap, min_piece, known)
+    split = split_components(pmap, min_area, known)
     assert (split.ids[known != VOID] == ids[known != VOID]).all()
     assert ((split.ids == VOID) == (ids == VOID)).all()
     sizes = np.bincount(label(ids, background=VOID, connectivity=1).ravel())[1:]
-    for s in split.segments if (sizes >= min_piece).any() else ():
-        assert (split.ids == s.id).sum() >= min_piece or (known == s.id).any()
+    for s in split.segments if (sizes >= min_area).any() else ():
+        assert (split.ids == s.id).sum() >= min_area or (known == s.id).any()
     for s in split.segments:
-        if s.id not in ids and min_piece == 0:
+        if s.id not in ids and min_area == 0:
             assert label(split.ids == s.id, connectivity=1).max() == 1

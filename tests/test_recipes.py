@@ -54,7 +54,9 @@ def test_the_papers_values() -> None:
         "prediction_type": "epsilon",
     }
     assert (second.loss.weight, second.latent_scale, second.id_policy) == ("decay", 0.18215, "random")  # type: ignore[union-attr]
-    assert (second.validation.steps, second.validation.sampler) == (50, "ddim")
+    protocol = {"probability": 0.5, "min_area": 512, "overlap": 0.5, "support": 0.0}  # section 4.1
+    expected = {"num_inference_steps": 50, "sampler": "ddim", "boundaries": "drawn", "thresholds": protocol}
+    assert second.inference == expected  # type: ignore[union-attr]
     assert second.descriptors.kind is None  # type: ignore[union-attr]
     with torch.device("meta"):
         assert sum(p.numel() for p in MaskAutoencoder(**first.model.model_dump(exclude={"source"})).parameters()) == 2_023_208  # type: ignore[union-attr]
@@ -105,7 +107,8 @@ def tiny_config(folder: Path, **settings: Any) -> Any:
         "denoiser": {"source": "tiny", "partial": False},
         "image_encoder": {"latent_channels": 8, "widths": [8, 8]},
         "optim": {"batch_size": 2, "precision": "fp32"},
-        "validation": {"samples": 0, "steps": 1},
+        "validation": {"samples": 0},
+        "inference": {"num_inference_steps": 1},
     }
     return validate_config(values | settings)
 
@@ -140,7 +143,7 @@ def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
 
 
 def test_validation_stops_at_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = DiffusionStage(tiny_config(tmp_path, validation={"samples": 0, "steps": 1, "limit": 3}))
+    stage = DiffusionStage(tiny_config(tmp_path, validation={"samples": 0, "limit": 3}))
     asked: list[int] = []
     real = type(stage.val_data).image
     monkeypatch.setattr(type(stage.val_data), "image", lambda self, index: asked.append(index) or real(self, index))

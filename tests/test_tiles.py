@@ -11,8 +11,9 @@ from tiny import IMAGE_SIZE, NUM_IDS, build_tiny
 
 from ldmseg.errors import InputError
 from ldmseg.inference.ensemble import consensus
-from ldmseg.inference.postprocess import split_pieces
-from ldmseg.inference.tiles import Piece, Tile, draw_in_tiles, tile_pixels, waves
+from ldmseg.inference.postprocess import split_components
+from ldmseg.inference.samples import Sample
+from ldmseg.inference.tiles import Tile, draw_in_tiles, tile_pixels, waves
 from ldmseg.metrics.panoptic_quality import PanopticQuality
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
@@ -56,16 +57,17 @@ def test_tile_size_is_pixels_or_a_share(tile_size: float, expected: int) -> None
 def oracle(truth: PanopticMap, places: dict[bytes, tuple[slice, slice]]) -> object:
     """Completes every window with the truth: a segment that is known there goes on, another one gets an id that is free."""
 
-    def draw(pieces: list[Piece]) -> list[PanopticMap]:
+    def draw(pieces: list[Sample]) -> list[PanopticMap]:
         drawn = []
         for piece in pieces:
             true = truth.ids[places[piece.image.numpy().tobytes()]]
-            fresh, ids = int(piece.partial.ids.max()) + 1, np.array(piece.partial.ids)
+            given = piece.known.map.ids
+            fresh, ids = int(given.max()) + 1, np.array(given)
             for segment in np.unique(true):
                 inside = true == segment
-                known = np.unique(piece.partial.ids[inside & (piece.partial.ids != VOID)])
+                known = np.unique(given[inside & (given != VOID)])
                 assert len(known) <= 1, "two ids for one segment"
-                ids[inside & (piece.partial.ids == VOID)] = known[0] if len(known) else fresh
+                ids[inside & (given == VOID)] = known[0] if len(known) else fresh
                 fresh += not len(known)
             drawn.append(PanopticMap(ids))
         return drawn
@@ -79,8 +81,8 @@ def test_segments_go_on_from_window_to_window(size: int, overlap: float) -> None
     truth = PanopticMap(1 + columns // 30 + 3 * (rows // 32))  # larger than an overlap, so that each window sees what it goes on with
     image = torch.arange(truth.ids.size, dtype=torch.float32).reshape(1, *truth.shape)
     places = {image[(slice(None), *t.seen)].numpy().tobytes(): t.seen for wave in waves(truth.shape, size, overlap) for t in wave}
-    nothing = PanopticMap(np.zeros(truth.shape, dtype=np.int32))
-    (drawn,) = draw_in_tiles([image], [nothing], size, overlap, oracle(truth, places))  # type: ignore[arg-type]
+    sample = Sample(0, image, torch.Generator().manual_seed(0))
+    (drawn,) = draw_in_tiles([sample], size, overlap, 10_000, oracle(truth, places))
     assert (drawn.ids != VOID).all()
     if overlap:  # without one, windows do not see each other
         quality = PanopticQuality(class_agnostic=True)
@@ -136,9 +138,7 @@ def test_one_window_is_the_whole_photo_and_several_see_more(pipe: LDMSegPipeline
 
 
 def test_the_models_own_tile_size_is_saved(pipe: LDMSegPipeline, tmp_path) -> None:
-    own = build_tiny()
-    own.register_to_config(tile_size=0.5)
-    own.save_pretrained(tmp_path)
+    build_tiny(tile_size=0.5).save_pretrained(tmp_path)
     loaded = LDMSegPipeline.from_pretrained(tmp_path)
     one = photo(40, 40)
     drawn = [p(one, generator=torch.Generator().manual_seed(0), **asked).maps[0] for p, asked in ((loaded, {}), (pipe, {"tile_size": 0.5}))]
@@ -153,26 +153,28 @@ def test_the_models_own_tile_size_is_saved(pipe: LDMSegPipeline, tmp_path) -> No
 def test_pieces_are_split_once_all_is_drawn(pipe: LDMSegPipeline) -> None:
     asked = {"tile_size": 24, "num_inference_steps": 1}
     drawn, split = (
-        pipe(photo(60, 60), generator=torch.Generator().manual_seed(5), **asked, **more).maps[0] for more in ({}, {"min_piece": 9})
+        pipe(photo(60, 60), generator=torch.Generator().manual_seed(5), **asked, **more).maps[0] for more in ({}, {"min_component_area": 9})
     )
-    assert split == split_pieces(drawn, 9)
+    assert split == split_components(drawn, 9)
     assert split != drawn
-    whole, apart = (pipe(photo(60, 60), generator=torch.Generator().manual_seed(5), min_piece=least).maps[0] for least in (None, 9))
-    assert apart == split_pieces(whole, 9)
-    with pytest.raises(InputError, match="min_piece: expected 0 pixels or more, got -1"):
-        pipe(photo(60, 60), min_piece=-1)
+    whole, apart = (
+        pipe(photo(60, 60), generator=torch.Generator().manual_seed(5), min_component_area=least).maps[0] for least in (None, 9)
+    )
+    assert apart == split_components(whole, 9)
+    with pytest.raises(InputError, match="min_component_area: expected 0 pixels or more, got -1"):
+        pipe(photo(60, 60), min_component_area=-1)
 
 
 def test_votes_on_windows_leave_borders_as_they_agree(pipe: LDMSegPipeline) -> None:
     def drawn(**asked) -> PanopticMap:
         return pipe(photo(50, 60), tile_size=30, generator=torch.Generator().manual_seed(1), **asked).maps[0]
 
-    assert drawn(ensemble_size=3) == drawn(ensemble_size=3, follow_edges=False) != drawn(ensemble_size=3, follow_edges=True)
-    assert drawn() == drawn(follow_edges=True) != drawn(follow_edges=False)
+    assert drawn(ensemble_size=3) == drawn(ensemble_size=3, boundaries="drawn") != drawn(ensemble_size=3, boundaries="photo")
+    assert drawn() == drawn(boundaries="photo") != drawn(boundaries="drawn")
 
 
 def test_an_ensemble_votes_on_whole_maps(pipe: LDMSegPipeline) -> None:
-    asked = {"tile_size": 30, "num_inference_steps": 1, "follow_edges": False}
+    asked = {"tile_size": 30, "num_inference_steps": 1, "boundaries": "drawn"}
     out = pipe([photo(40, 60), photo(30, 33, 1)], ensemble_size=3, generator=[torch.Generator().manual_seed(i) for i in (4, 5)], **asked)
     assert out.confidence is not None
     assert out.samples is not None

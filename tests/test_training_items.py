@@ -40,7 +40,8 @@ data: {{train: "{data}", val: "{data}", size: 32}}
 denoiser: {{source: tiny}}
 image_encoder: {{latent_channels: 8, widths: [8, 16]}}
 optim: {{steps: 2, batch_size: 2, precision: fp32}}
-validation: {{steps: 1, samples: 1}}
+validation: {{samples: 1}}
+inference: {{num_inference_steps: 1}}
 """
 
 

@@ -94,7 +94,7 @@ def test_a_window_is_cut_from_the_scaled_whole(seed: int) -> None:
     shape, config = (30, 44), DataConfig(size=48, resize="jitter", scale_range=(0.5, 4), flip=False)
     view = draw_view(shape, config, np.random.default_rng(seed))
     photo = photo_of(shape)
-    whole = load_images(photo)[0]
+    whole = load_images(photo)[0].float() / 255
     scaled = _resized(whole, view.height, view.width)
     expected = np.full((3, view.size, view.size), float(PADDING))
     for y in range(view.size):

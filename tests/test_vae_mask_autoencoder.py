@@ -90,7 +90,8 @@ def test_saved_loaded_and_in_a_pipeline(sd_folder: Path, tmp_path: Path) -> None
     torch.testing.assert_close(again.encode(ids), model.encode(ids))
     tiny = build_tiny()
     parts = {"image_encoder": tiny.image_encoder, "unet": tiny.unet, "scheduler": tiny.scheduler}
-    LDMSegPipeline(mask_autoencoder=model, **parts, image_size=32, num_inference_steps=1).save_pretrained(tmp_path / "pipeline")
+    made = LDMSegPipeline(mask_autoencoder=model, **parts, image_size=32, inference={"num_inference_steps": 1})
+    made.save_pretrained(tmp_path / "pipeline")
     pipe = LDMSegPipeline.from_pretrained(tmp_path / "pipeline")
     pipe.set_progress_bar_config(disable=True)
     assert type(pipe.mask_autoencoder) is VaeMaskAutoencoder and type(load_mask_autoencoder(tmp_path / "pipeline")) is VaeMaskAutoencoder

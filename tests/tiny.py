@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,8 +17,8 @@ NUM_IDS = 16
 IMAGE_SIZE = 32
 
 
-def build_tiny(seed: int = 0, partial: bool = True) -> LDMSegPipeline:
-    """16 ids, f = 8, 32 x 32 pixels, 4 x 4 latents, 2 steps; `partial` says whether it has partial-map channels."""
+def build_tiny(seed: int = 0, partial: bool = True, **options: Any) -> LDMSegPipeline:
+    """16 ids, f = 8, 32 x 32 pixels, 4 x 4 latents, 2 steps; `partial` says whether it has partial-map channels, `options` its defaults."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LDMSegPipeline(
@@ -26,8 +27,8 @@ def build_tiny(seed: int = 0, partial: bool = True) -> LDMSegPipeline:
             unet=build_denoiser("tiny", image_channels=8, partial=partial).eval(),
             scheduler=NoiseSchedule(),
             image_size=IMAGE_SIZE,
-            num_inference_steps=2,
-            thresholds=(0.0, 0, 0.0, 0.0),  # every id counts: random weights are certain of nothing
+            # Every id counts: random weights are certain of nothing.
+            inference={"num_inference_steps": 2, "thresholds": {"support": 0.0, "overlap": 0.0}, **options},
         )
 
 

@@ -16,6 +16,7 @@ _HOMES = {
     "Denoiser": "ldmseg.models.denoiser",
     "FrozenImageEncoder": "ldmseg.models.image_encoder",
     "ImageEncoder": "ldmseg.models.image_encoder",
+    "InferenceOptions": "ldmseg.options",
     "LDMSegPipeline": "ldmseg.pipeline",
     "LearnedDescriptor": "ldmseg.models.descriptors",
     "MaskAutoencoder": "ldmseg.models.mask_autoencoder",
@@ -23,7 +24,8 @@ _HOMES = {
     "PanopticMap": "ldmseg.panoptic",
     "PanopticQuality": "ldmseg.metrics.panoptic_quality",
     "Segment": "ldmseg.panoptic",
-    "Thresholds": "ldmseg.inference.postprocess",
+    "Segmenter": "ldmseg.segmenters.base",
+    "Thresholds": "ldmseg.options",
     "VOID": "ldmseg.panoptic",
     "VaeMaskAutoencoder": "ldmseg.models.vae_mask_autoencoder",
     "build_denoiser": "ldmseg.models.denoiser",
@@ -42,6 +44,7 @@ __all__ = [
     "Denoiser",
     "FrozenImageEncoder",
     "ImageEncoder",
+    "InferenceOptions",
     "LDMSegPipeline",
     "LearnedDescriptor",
     "MaskAutoencoder",
@@ -49,6 +52,7 @@ __all__ = [
     "PanopticMap",
     "PanopticQuality",
     "Segment",
+    "Segmenter",
     "Thresholds",
     "VaeMaskAutoencoder",
     "__version__",
@@ -68,7 +72,6 @@ if TYPE_CHECKING:
     from ldmseg.data.datasets import load_dataset
     from ldmseg.diffusion.sampler import sample
     from ldmseg.diffusion.schedule import NoiseSchedule
-    from ldmseg.inference.postprocess import Thresholds
     from ldmseg.metrics.average_precision import AveragePrecision
     from ldmseg.metrics.panoptic_quality import PanopticQuality
     from ldmseg.models.denoiser import Denoiser, build_denoiser
@@ -76,8 +79,10 @@ if TYPE_CHECKING:
     from ldmseg.models.image_encoder import ConvImageEncoder, FrozenImageEncoder, ImageEncoder
     from ldmseg.models.mask_autoencoder import MaskAutoencoder
     from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
+    from ldmseg.options import InferenceOptions, Thresholds
     from ldmseg.panoptic import VOID, PanopticMap, Segment
     from ldmseg.pipeline import LDMSegPipeline
+    from ldmseg.segmenters.base import Segmenter
 
 
 def __getattr__(name: str) -> Any:

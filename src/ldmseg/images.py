@@ -19,7 +19,7 @@ ImageInput = Image.Image | NDArray | Tensor | str | PathLike
 
 
 def load_images(image: ImageInput | Sequence[ImageInput]) -> list[Tensor]:
-    """One image, a batch or a list of images -> (3, H, W) float32 tensors in 0..1.
+    """One image, a batch or a list of images -> (3, H, W) tensors: uint8 where the image is, else float32 in 0..1.
 
     Raises:
         InputError: nothing was given, or something is no image: what is said, expected and got.
@@ -33,14 +33,24 @@ def load_images(image: ImageInput | Sequence[ImageInput]) -> list[Tensor]:
 
 
 def image_batch(images: Sequence[Tensor], size: int) -> Tensor:
-    """(3, H, W) images in 0..1 -> (B, 3, size, size) in -1..1, bilinear with anti-aliasing, aspect ratio given up as in the paper."""
-    square = [
-        image[None]
-        if tuple(image.shape[-2:]) == (size, size)
-        else F.interpolate(image[None], size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-        for image in images
-    ]
-    return torch.cat(square) * 2 - 1
+    """(3, H, W) images, uint8 or floats in 0..1 -> (B, 3, size, size) in -1..1.
+
+    Bilinear with anti-aliasing; the aspect ratio is given up, as in the paper.
+    """
+    return torch.cat([_square(image, size) for image in images]) * 2 - 1
+
+
+def as_photo(image: Tensor) -> NDArray[np.uint8]:
+    """(3, H, W), uint8 or floats in 0..1 -> (H, W, 3)."""
+    return (image if image.dtype == torch.uint8 else (image * 255).round().byte()).movedim(0, -1).numpy()
+
+
+def _square(image: Tensor, size: int) -> Tensor:
+    """(3, H, W) -> (1, 3, size, size) float32 in 0..1."""
+    floats = (image.float() / 255 if image.dtype == torch.uint8 else image)[None]
+    if tuple(image.shape[-2:]) == (size, size):
+        return floats
+    return F.interpolate(floats, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def _load(item: ImageInput) -> Tensor:
@@ -65,8 +75,10 @@ def _from_array(array: NDArray) -> Tensor:
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise InputError(f"image: expected floats in 0..1, got {array.min():.4g}..{array.max():.4g}")
         scaled = array.astype(np.float32)
-    elif array.dtype in (np.uint8, np.uint16):
-        scaled = array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+    elif array.dtype == np.uint8:
+        scaled = array
+    elif array.dtype == np.uint16:
+        scaled = array.astype(np.float32) / np.float32(65535)
     elif array.dtype == bool:
         scaled = array.astype(np.float32)
     else:

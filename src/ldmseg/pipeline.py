@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -14,40 +15,23 @@ from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldmseg.choices import EnsembleFlips, IdPolicy, InpaintMethod, OutputType, Sampler
-from ldmseg.diffusion.guidance import captions_for, check_descriptor, check_guidance, guided
-from ldmseg.diffusion.sampler import image_noise, resampled, sample
+from ldmseg.choices import OutputType
+from ldmseg.diffusion.guidance import check_descriptor, check_guidance
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
-from ldmseg.images import ImageInput, image_batch, load_images
-from ldmseg.inference.boundaries import refine_boundaries
-from ldmseg.inference.cells import KnownCells, known_cells
-from ldmseg.inference.ensemble import consensus
-from ldmseg.inference.known import GivenMap, complete, in_model_terms
-from ldmseg.inference.options import (
-    STEP_TENSORS,
-    VIEWS,
-    Completion,
-    Generators,
-    Partials,
-    Request,
-    StepCallback,
-    certain_pixels,
-    check_partials,
-    checked_method,
-    mirror,
-)
-from ldmseg.inference.postprocess import Thresholds, split_pieces, to_panoptic
-from ldmseg.inference.tiles import Piece, draw_in_tiles, tile_pixels
-from ldmseg.models.denoiser import Condition, Denoiser
+from ldmseg.images import ImageInput, load_images
+from ldmseg.inference import draw
+from ldmseg.inference.finish import Answer, answer, finish
+from ldmseg.inference.known import KnownMap, check_count, known_maps
+from ldmseg.inference.samples import STEP_TENSORS, Call, Generators, Sample, StepCallback, checked_method, make_samples
+from ldmseg.inference.tiles import draw_in_tiles
+from ldmseg.models.denoiser import Denoiser
 from ldmseg.models.descriptors import Descriptor
 from ldmseg.models.image_encoder import ImageEncoder
 from ldmseg.models.loading import loading_errors, model_folder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.panoptic import VOID, PanopticMap
-
-RESAMPLE_JUMP = 2
-"""Steps of a stretch that `resample` goes through several times."""
+from ldmseg.options import InferenceKwargs, InferenceOptions, renamed
+from ldmseg.panoptic import PanopticMap
 
 
 @dataclass
@@ -75,15 +59,12 @@ class LDMSegPipeline(DiffusionPipeline):
         unet: the denoiser.
         scheduler: the noise schedule.
         image_size: pixels of the square that an image is resized to, as in training.
-        id_policy: how given segments of a partial map get the model's ids, as in training.
-        num_inference_steps, sampler, rescale_std: defaults of the sampling loop (`ldmseg.diffusion.sampler.sample`).
-        thresholds: default `Thresholds` of the post-processing, in its order.
-        follow_edges: default of the calls' argument.
+        id_policy: how given segments of a partial map get the model's ids, as in training: `random` or `spatial`.
         descriptor: makes the tokens of a denoiser with cross-attention; none for one without.
-        guidance_scale: default strength of the guidance by the descriptor; 1 is off.
-        tile_size: default of the calls' argument; 0 looks at the whole photo at once.
-        min_piece: default of the calls' argument; None leaves segments in several pieces.
-        ensemble_flips: default of the calls' argument.
+        inference: the defaults of the calls, as `InferenceOptions` or its fields by name; kept in the model's configuration.
+
+    Raises:
+        InputError: the parts do not fit together, or an option is out of range.
     """
 
     mask_autoencoder: MaskAutoencoder
@@ -103,40 +84,26 @@ class LDMSegPipeline(DiffusionPipeline):
         unet: Denoiser,
         scheduler: NoiseSchedule,
         image_size: int = 512,
-        id_policy: IdPolicy = "random",
-        num_inference_steps: int = 50,
-        sampler: Sampler = "ddim",
-        rescale_std: float | None = None,
-        thresholds: tuple[float, int, float, float] = (0.0, 0, 0.5, 0.9),
-        follow_edges: bool = True,
+        id_policy: str = "random",  # diffusers reads these annotations, and logs a line for a Literal
         descriptor: Descriptor | None = None,
-        guidance_scale: float = 1.0,
-        tile_size: float = 0.0,
-        min_piece: int | None = None,
-        ensemble_flips: EnsembleFlips = "none",
+        inference: InferenceOptions | dict | None = None,
     ) -> None:
         super().__init__()
         if mask_autoencoder.downscale != image_encoder.downscale:
             raise InputError(
                 f"image_encoder: expected the mask autoencoder's downscale {mask_autoencoder.downscale}, got {image_encoder.downscale}"
             )
+        options = inference if isinstance(inference, InferenceOptions) else InferenceOptions.from_dict(inference or {})
         check_descriptor(descriptor, unet)
-        check_guidance(descriptor, guidance_scale)
+        check_guidance(descriptor, options.guidance_scale)
         self.register_modules(mask_autoencoder=mask_autoencoder, image_encoder=image_encoder, unet=unet, scheduler=scheduler)
         self.register_modules(descriptor=descriptor)
-        self.register_to_config(
-            image_size=image_size,
-            id_policy=id_policy,
-            num_inference_steps=num_inference_steps,
-            sampler=sampler,
-            rescale_std=rescale_std,
-            thresholds=list(thresholds),
-            follow_edges=follow_edges,
-            guidance_scale=guidance_scale,
-            tile_size=tile_size,
-            min_piece=min_piece,
-            ensemble_flips=ensemble_flips,
-        )
+        self.register_to_config(image_size=image_size, id_policy=id_policy, inference=options.to_dict())
+
+    @property
+    def options(self) -> InferenceOptions:
+        """The defaults of the calls."""
+        return InferenceOptions.from_dict(self.config["inference"])
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str] = "default", **kwargs: Any) -> Self:
@@ -149,6 +116,12 @@ class LDMSegPipeline(DiffusionPipeline):
         with loading_errors("--model", "a pipeline's folder or Hub id", str(pretrained_model_name_or_path)):
             return super().from_pretrained(folder, **kwargs)
 
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """diffusers' own; a folder that version 0.1 wrote has the options one by one, under older names."""
+        config = super().load_config(*args, **kwargs)
+        return _with_inference(config) if isinstance(config, dict) else config
+
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
         """diffusers' own; components are recorded as names of the package, not of the modules they happen to stand in."""
         parts = {name: getattr(part, "_orig_mod", part) for name, part in self.components.items()}  # _orig_mod: under torch.compile
@@ -157,78 +130,46 @@ class LDMSegPipeline(DiffusionPipeline):
         super().save_pretrained(save_directory, **kwargs)
 
     @torch.no_grad()
+    def encode_image(self, image: ImageInput | Sequence[ImageInput]) -> Tensor:
+        """Image latents of photos, (B, C, h, w), to be given to calls as `image_latents`: a photo is encoded once and asked many times."""
+        return draw.encode_photos(self._networks(), load_images(image))
+
+    @torch.no_grad()
     def __call__(
         self,
         image: ImageInput | Sequence[ImageInput],
         *,
-        num_inference_steps: int | None = None,
         generator: Generators = None,
         latents: Tensor | None = None,
-        sampler: Sampler | None = None,
-        thresholds: Thresholds | None = None,
-        follow_edges: bool | None = None,
-        ensemble_size: int = 1,
+        image_latents: Tensor | None = None,
         output_type: OutputType = "panoptic",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         prompt: str | Sequence[str] | None = None,
-        guidance_scale: float | None = None,
-        tile_size: float | None = None,
-        tile_overlap: float = 0.25,
-        min_piece: int | None = None,
-        ensemble_flips: EnsembleFlips | None = None,
+        **options: Unpack[InferenceKwargs],
     ) -> LDMSegOutput:
         """Segment photos (algorithm 2).
 
         Args:
             image: a PIL image of any mode, an (H, W), (H, W, 3) or (H, W, 4) array of uint8, uint16 or floats in 0..1, a (3, H, W) or
-                (B, 3, H, W) tensor in 0..1 (or uint8), or a list of such.
-            num_inference_steps: sampling steps, 1..1000; more are slower and, to a point, better.
+                (B, 3, H, W) tensor in 0..1 (or uint8), a path, or a list of such.
             generator: one, or one per image. With one per image the result of an image does not depend on its batch.
             latents: (B K, C, h, w) standard normal noise to start from, in place of drawn noise; the K of an image stand together.
-            sampler: `ddim`, `ddpm` or `renoise`.
-            thresholds: what is left void (`Thresholds`).
-            follow_edges: whether borders are put where the photo has edges (`boundaries`); costs no pass of a network. With windows
-                *and* an ensemble only where it is asked for: votes on overlapping windows agree on borders by themselves.
-            ensemble_size: K samples are drawn of each image, in one batch; the map is what they agree on (`ldmseg.inference.ensemble`).
+            image_latents: (B, C, h, w) what `encode_image` made of these photos. Mirrored samples of an ensemble are encoded anew.
             output_type: see `LDMSegOutput`.
             return_dict: False returns a tuple.
             callback_on_step_end: (pipeline, step, timestep, tensors) -> tensors to put back, after each step.
             callback_on_step_end_tensor_inputs: of `latents`, `estimate`.
             prompt: one caption per image, for a model whose descriptor reads captions.
-            guidance_scale: how strongly a descriptor guides: out = empty + scale (out - empty); 1 is off.
-            tile_size: look at windows of so many pixels (up to 1: of that share of the photo's shorter side), each completed from what
-                its neighbours have drawn (`ldmseg.inference.tiles`): for large photos of small things. 0 looks at the whole photo at once.
-            tile_overlap: the share of a window that it has in common with the next one, at least.
-            min_piece: connected pieces of a segment become segments of their own, and those of fewer pixels go to what is nearest.
-            ensemble_flips: an ensemble's samples take turns in seeing the photo mirrored: `none`, `horizontal` (left and right), or
-                `both` (also up and down, where the photo has no upside, as under a microscope or from above).
+            options: see `InferenceOptions`; what is left out is as `pipe.options` has it.
 
         Raises:
-            InputError: an argument is of the wrong kind, shape or range.
+            InputError: an argument is of the wrong kind, shape or range; no network has run then.
         """
-        request = Request.of(
-            self.config,
-            num_inference_steps=num_inference_steps,
-            generator=generator,
-            latents=latents,
-            sampler=sampler,
-            thresholds=thresholds,
-            follow_edges=follow_edges,
-            ensemble_size=ensemble_size,
-            output_type=output_type,
-            return_dict=return_dict,
-            callback_on_step_end=callback_on_step_end,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-            prompt=prompt,
-            guidance_scale=guidance_scale,
-            tile_size=tile_size,
-            tile_overlap=tile_overlap,
-            min_piece=min_piece,
-            ensemble_flips=ensemble_flips,
-        )
-        return self._drawn(load_images(image), None, request)
+        inputs = tuple(callback_on_step_end_tensor_inputs)
+        call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt)
+        return self._answer(load_images(image), None, call, renamed(options))
 
     @torch.no_grad()
     def inpaint(
@@ -236,27 +177,16 @@ class LDMSegPipeline(DiffusionPipeline):
         image: ImageInput | Sequence[ImageInput],
         partial: PanopticMap | Sequence[PanopticMap],
         *,
-        method: InpaintMethod = "auto",
-        strength: float = 0.5,
         certain: NDArray[np.bool_] | Sequence[NDArray[np.bool_]] | None = None,
-        resamplings: int = 4,
-        num_inference_steps: int | None = None,
         generator: Generators = None,
         latents: Tensor | None = None,
-        sampler: Sampler | None = None,
-        thresholds: Thresholds | None = None,
-        follow_edges: bool | None = None,
-        ensemble_size: int = 1,
+        image_latents: Tensor | None = None,
         output_type: OutputType = "panoptic",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         prompt: str | Sequence[str] | None = None,
-        guidance_scale: float | None = None,
-        tile_size: float | None = None,
-        tile_overlap: float = 0.25,
-        min_piece: int | None = None,
-        ensemble_flips: EnsembleFlips | None = None,
+        **options: Unpack[InferenceKwargs],
     ) -> LDMSegOutput:
         """Complete partial maps (section 3.3): void pixels are filled in, given ones come back exactly, given ids survive.
 
@@ -264,254 +194,119 @@ class LDMSegPipeline(DiffusionPipeline):
         |---|---|
         | `condition` | shows the partial map to the network, which needs partial-map channels |
         | `project` | algorithm 3: what is known is put back into the estimate at each step |
-        | `resample` | the same, with each stretch of steps gone through `resamplings` times (RePaint) |
+        | `resample` | the same, with each stretch of steps repeated `resamplings` times (RePaint) |
         | `refine` | takes the map for a rough one: its latents are noised to `strength` and denoised again |
         | `auto` | `condition` where the model can, else `project` |
 
         Args:
             partial: one map per image, of the image's size; VOID is unknown. New segments get ids that no given segment has.
-            strength: for `refine`, how much of the way to noise the map is taken, above 0 to 1; little keeps more of it.
             certain: for `refine`, (H, W) per image, the pixels that come back as given; none by default.
-            resamplings: for `resample`.
             Others as in `__call__`.
 
         Raises:
             InputError: also when a map's size is not its image's, when a map has more segments than the model has ids, or when the
                 model has no partial-map channels for `condition`.
         """
-        images = load_images(image)
+        images, asked = load_images(image), renamed(options)
+        asked["method"] = checked_method(asked.get("method") or self.options.method, self.unet.config["partial"])
         partials = [partial] if isinstance(partial, PanopticMap) else list(partial)
-        check_partials(partials, images)
-        method = checked_method(method, self.unet.config["partial"], strength, certain)
-        if method == "refine" and tile_size is None:
-            tile_size = 0  # a rough map is looked at as a whole
-        request = Request.of(
-            self.config,
-            num_inference_steps=num_inference_steps,
-            generator=generator,
-            latents=latents,
-            sampler=sampler,
-            thresholds=thresholds,
-            follow_edges=follow_edges,
-            ensemble_size=ensemble_size,
-            output_type=output_type,
-            return_dict=return_dict,
-            callback_on_step_end=callback_on_step_end,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-            prompt=prompt,
-            guidance_scale=guidance_scale,
-            tile_size=tile_size,
-            tile_overlap=tile_overlap,
-            min_piece=min_piece,
-            ensemble_flips=ensemble_flips,
-        )
-        sure = certain_pixels(certain, partials) if method == "refine" else None
-        return self._drawn(images, Partials(partials, method, strength, resamplings, sure), request)
+        known = known_maps(partials, images, certain, refine=asked["method"] == "refine")
+        inputs = tuple(callback_on_step_end_tensor_inputs)
+        call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt)
+        return self._answer(images, known, call, asked)
 
-    # ------------------------------------------------------------------------------------------------------------------- steps
-    def _drawn(self, images: list[Tensor], given: Partials | None, request: Request) -> LDMSegOutput:
-        request.check(len(images), self.descriptor)
-        if request.tile_size:
-            request.check_tiles("auto" if given is None else given.method)
-        if request.votes_on_whole_maps:
-            return self._voted(images, given, request)
-        if request.tile_size:
-            return self._in_tiles(images, given, request)
-        return self._answer(images, request, None if given is None else self._in_model_terms(given))
+    # --------------------------------------------------------------------------------------------------------------------- the road
+    def _answer(self, images: list[Tensor], known: list[KnownMap] | None, call: Call, asked: Mapping[str, Any]) -> LDMSegOutput:
+        # 1. Options, and every check
+        options = self._resolved(asked, call, known)
+        networks = self._networks()
+        call.check(options, len(images), self.descriptor)
+        call.check_latents(len(images), options.ensemble_size, networks.mask_shape, networks.image_shape)
+        draw.sampling_steps(self.scheduler, options, known is not None)
+        for one in () if known is None or options.tile_size else known:
+            check_count(one, networks.num_ids)
 
-    def _voted(self, images: list[Tensor], given: Partials | None, request: Request) -> LDMSegOutput:
-        """An ensemble whose samples are drawn like photos of their own, some of them mirrored, and vote on the whole map."""
-        copies, views = request.ensemble_size, VIEWS[request.ensemble_flips]
-        order = [i for i in range(len(images)) for _ in range(copies)]
-        mirrored = [views[k % len(views)] for _ in images for k in range(copies)]
-        captions = captions_for(self.descriptor, request.prompt, len(images))
-        asked = request.of_samples(request.generators(len(images), copies), None if captions is None else [captions[i] for i in order])
-        seen = [images[i].flip(axes) for i, axes in zip(order, mirrored, strict=True)]
-        drawn = self._drawn(seen, None if given is None else given.seen(order, mirrored), asked).maps
-        drawn = [mirror(pmap, axes) for pmap, axes in zip(drawn, mirrored, strict=True)]
-        output = LDMSegOutput(maps=[], confidence=[], samples=[])
-        for index in range(len(images)):
-            certain = None if given is None else given.certain(index)
-            fixed = () if given is None else {s.id for s in given.maps[index].segments}
-            self._agree(output, drawn[index * copies : (index + 1) * copies], fixed, certain, request)
-        return output if request.return_dict else _as_tuple(output)
+        # 2. The samples of all photos
+        samples = make_samples(images, known, call, options, self.descriptor)
 
-    def _in_tiles(self, images: list[Tensor], given: Partials | None, request: Request) -> LDMSegOutput:
-        """Window by window (`ldmseg.inference.tiles`); borders follow the photo at the end, when there are no windows any more."""
-        if given is None:
-            nothing = [PanopticMap(np.full(i.shape[-2:], VOID, dtype=np.int32)) for i in images]
-            given = Partials(nothing, checked_method("auto", self.unet.config["partial"]))
-        partials = given.maps
-        captions = captions_for(self.descriptor, request.prompt, len(images))
-        seeds = [int(torch.randint(2**62, (1,), generator=g, device=g.device)) for g in request.generators(len(images), 1)]
-        limit = self.mask_autoencoder.config["num_ids"] - 1
+        # 3. Each sample's map, as drawn
+        if call.output_type == "latent":
+            latents, _ = self._latents(networks, samples, call, options)
+            self.maybe_free_model_hooks()
+            maps = list(latents if options.ensemble_size == 1 else latents.unflatten(0, (-1, options.ensemble_size)))
+            return LDMSegOutput(maps=maps) if call.return_dict else (maps,)  # type: ignore[return-value]  # as diffusers has it
 
-        def draw(pieces: list[Piece]) -> list[PanopticMap]:
-            known = replace(given, maps=[p.partial.largest(limit) for p in pieces])
-            generators = [torch.Generator().manual_seed(seeds[p.of] + p.number) for p in pieces]
-            asked = request.of_tiles(generators, None if captions is None else [captions[p.of] for p in pieces])
-            return self._answer([p.image for p in pieces], asked, self._in_model_terms(known)).maps
+        def drawn_maps(samples: Sequence[Sample]) -> list[PanopticMap]:
+            latents, coded = self._latents(networks, samples, call, options)
+            each = coded or [None] * len(samples)
+            return [draw.decode(networks, *one, options) for one in zip(latents, samples, each, strict=True)]
 
-        maps = draw_in_tiles(images, partials, request.tile_size, request.tile_overlap, draw)
-        if request.follow_edges:
-            sides = [tile_pixels(request.tile_size, pmap.shape) for pmap in maps]
-            maps = [refine_boundaries(m, _as_photo(i), p.ids, side) for m, i, p, side in zip(maps, images, partials, sides, strict=True)]
-        if request.min_piece is not None:
-            maps = [split_pieces(pmap, request.min_piece, partial.ids) for pmap, partial in zip(maps, partials, strict=True)]
-        output = LDMSegOutput(maps=[m if request.output_type == "panoptic" else _as_ids(m, request.output_type) for m in maps])
-        return output if request.return_dict else _as_tuple(output)
-
-    def _in_model_terms(self, given: Partials) -> Completion:
-        size, num_ids, policy = self.config["image_size"], self.mask_autoencoder.config["num_ids"], self.config["id_policy"]
-        maps = [
-            in_model_terms(pmap, size, num_ids, policy, None if given.sure is None else given.sure[i]) for i, pmap in enumerate(given.maps)
-        ]
-        return Completion(maps, given.method, given.strength, given.resamplings)
-
-    def _answer(self, images: list[Tensor], request: Request, completion: Completion | None) -> LDMSegOutput:
-        latents = self._sample(images, request, completion)  # (B K, C, h, w)
-        output = self._output(latents, images, request, completion)
+        if options.tile_size:
+            drawn = draw_in_tiles(samples, options.tile_size, options.tile_overlap, networks.num_ids - 1, drawn_maps)
+        else:
+            drawn = drawn_maps(samples)
         self.maybe_free_model_hooks()
-        return output if request.return_dict else _as_tuple(output)
 
-    def _sample(self, images: list[Tensor], request: Request, completion: Completion | None) -> Tensor:
-        timesteps = self.scheduler.trailing_timesteps(request.num_inference_steps)
-        copies = request.ensemble_size
-        generators = request.generators(len(images), copies)
-        device, dtype = self._execution_device, self.unet.dtype
+        # 4. Each map finished, and what the samples of a photo agree on
+        finished = [finish(pmap, sample, options) for pmap, sample in zip(drawn, samples, strict=True)]
+        copies = options.ensemble_size
+        answers = [
+            answer(finished[i * copies : (i + 1) * copies], None if known is None else known[i], options) for i in range(len(images))
+        ]
+        return _output(answers, call)
 
-        pixels = image_batch(images, self.config["image_size"]).to(device, dtype)  # (B, 3, S, S)
-        image_latents = self.image_encoder.encode(pixels).repeat_interleave(copies, 0)  # (B K, C, h, w)
-        shape = (len(image_latents), self.mask_autoencoder.config["latent_channels"], *image_latents.shape[-2:])
-        x = self._noise(request.latents, shape, generators).to(device, dtype)
-        tokens, empty = self._tokens(pixels, request)
-        condition, sampler = Condition(image_latents, tokens=tokens), request.sampler or self.config["sampler"]
-        project = estimate = None
-        if completion is not None:
-            known = self._known([g.certain_coded for g in completion.given], copies, device, dtype)
-            if self._shows_partial(completion):
-                condition = replace(condition, partial=known.latents, validity=known.validity)
-            if completion.method in ("project", "resample"):
-                sampler = request.sampler or "renoise"
-            if completion.method in ("project", "resample", "refine") and bool(known.validity.any()):
+    def _resolved(self, asked: Mapping[str, Any], call: Call, known: list[KnownMap] | None) -> InferenceOptions:
+        if known is None and any(asked.get(name) is not None for name in ("method", "strength", "resamplings")):
+            raise InputError("method, strength, resamplings: expected with inpaint only, which completes a partial map")
+        tiled = self.options.updated(asked).tile_size
+        if known is None and tiled:  # each window completes what its neighbours have drawn
+            asked = {**asked, "method": checked_method(self.options.method, self.unet.config["partial"])}
+        return self.options.resolved(asked, call.output_type)
 
-                def project(clean: Tensor) -> Tensor:
-                    return known.put_back(clean, self.mask_autoencoder)
-
-            if completion.method == "resample":
-                timesteps = resampled(timesteps, RESAMPLE_JUMP, completion.resamplings)
-            if completion.method == "refine":
-                timesteps = timesteps[-max(1, round(completion.strength * len(timesteps))) :]
-                estimate = self._known([g.coded for g in completion.given], copies, device, dtype).latents
-                x = self.scheduler.noised(estimate, x, torch.full((len(x),), timesteps[0], device=device))
-
-        denoise = guided(self.unet, condition, empty, request.guidance_scale)
-        with self.progress_bar(total=len(timesteps)) as progress:
+    def _latents(self, networks: draw.Networks, samples: Sequence[Sample], call: Call, options: InferenceOptions) -> Any:
+        """(S, C, h, w) mask latents, and what was known of each sample in the model's ids."""
+        coded = draw.code_known(networks, samples)
+        steps = draw.sampling_steps(self.scheduler, options, coded is not None)
+        with self.progress_bar(total=len(steps)) as progress:
 
             def after_step(index: int, timestep: int, x: Tensor, clean: Tensor) -> Tensor:
                 progress.update()
-                if request.callback_on_step_end is None:
+                if call.callback_on_step_end is None:
                     return x
                 tensors = {"latents": x, "estimate": clean}
-                chosen = {name: tensors[name] for name in request.callback_on_step_end_tensor_inputs}
-                return request.callback_on_step_end(self, index, timestep, chosen).get("latents", x)
+                chosen = {name: tensors[name] for name in call.callback_on_step_end_tensor_inputs}
+                return call.callback_on_step_end(self, index, timestep, chosen).get("latents", x)
 
-            return sample(
-                denoise,
-                x,
-                timesteps,
-                self.scheduler,
-                project=project,
-                sampler=sampler,
-                generators=generators,
-                rescale_std=self.config["rescale_std"],
-                estimate=estimate,
-                callback=after_step,
-            )
+            return draw.draw_latents(networks, samples, options, coded, call.latents, after_step), coded
 
-    def _tokens(self, pixels: Tensor, request: Request) -> tuple[Tensor | None, Tensor | None]:
-        """The descriptor's tokens and, where they guide, the empty ones, (B K, L, width)."""
-        if self.descriptor is None:
-            return None, None
-        count, copies = len(pixels), request.ensemble_size
-        tokens = self.descriptor(count, pixels, captions_for(self.descriptor, request.prompt, count)).repeat_interleave(copies, 0)
-        return tokens, self.descriptor.empty(len(tokens)) if request.guidance_scale != 1 else None
+    def _networks(self) -> draw.Networks:
+        parts = self.mask_autoencoder, self.image_encoder, self.unet, self.scheduler, self.descriptor
+        return draw.Networks(*parts, self.config["image_size"], self.config["id_policy"], self._execution_device)
 
-    def _shows_partial(self, completion: Completion) -> bool:
-        """Whether the network sees what is certain: always with `condition`, and where it can when a rough map is refined."""
-        return completion.method == "condition" or (completion.method == "refine" and bool(self.unet.config["partial"]))
 
-    def _known(self, coded: list[NDArray[np.int64]], copies: int, device: torch.device, dtype: torch.dtype) -> KnownCells:
-        ids = torch.from_numpy(np.stack(coded)).to(device)  # (B, S, S)
-        return known_cells(self.mask_autoencoder, ids).to(dtype).repeated(copies)
-
-    def _output(self, latents: Tensor, images: list[Tensor], request: Request, completion: Completion | None) -> LDMSegOutput:
-        copies, kind = request.ensemble_size, request.output_type
-        if kind == "latent":
-            return LDMSegOutput(maps=list(latents if copies == 1 else latents.unflatten(0, (-1, copies))))
-        output = LDMSegOutput(maps=[]) if copies == 1 else LDMSegOutput(maps=[], confidence=[], samples=[])
-        for index, image in enumerate(images):
-            given = completion.given[index] if completion is not None else None
-            own = latents[index * copies : (index + 1) * copies]
-            photo = _as_photo(image) if request.follow_edges else None
-            samples = [self._decode(one, (image.shape[-2], image.shape[-1]), request, given, photo) for one in own]
-            if copies == 1:
-                output.maps.append(samples[0] if kind == "panoptic" else _as_ids(samples[0], kind))
-                continue
-            fixed = () if given is None else {s.id for s in given.map.segments}
-            self._agree(output, samples, fixed, None if given is None else np.where(given.certain, given.map.ids, VOID), request)
+def _output(answers: Sequence[Answer], call: Call) -> LDMSegOutput:
+    as_asked = {"panoptic": lambda m: m, "np": lambda m: m.ids, "pt": lambda m: torch.from_numpy(m.ids.copy())}[call.output_type]
+    output = LDMSegOutput(maps=[as_asked(one.map) for one in answers])
+    if answers and answers[0].confidence is not None:
+        output.confidence = [one.confidence for one in answers if one.confidence is not None]
+        output.samples = [one.samples for one in answers if one.samples is not None]
+    if call.return_dict:
         return output
-
-    def _agree(
-        self,
-        output: LDMSegOutput,
-        samples: list[PanopticMap],
-        fixed_ids: Iterable[int],
-        certain: NDArray[np.integer] | None,
-        request: Request,
-    ) -> None:
-        """Add to the output what the samples of one image agree on."""
-        agreed = consensus(samples, fixed_ids=fixed_ids)
-        pmap = agreed.map if request.min_piece is None else split_pieces(agreed.map, request.min_piece, certain)
-        output.maps.append(pmap if request.output_type == "panoptic" else _as_ids(pmap, request.output_type))
-        output.confidence.append(agreed.confidence)  # type: ignore[union-attr]  # an ensemble's output has both lists
-        output.samples.append(agreed.samples)  # type: ignore[union-attr]
-
-    def _decode(
-        self,
-        latents: Tensor,
-        shape: tuple[int, int],
-        request: Request,
-        given: GivenMap | None,
-        photo: NDArray[np.uint8] | None,
-    ) -> PanopticMap:
-        """(C, h, w) -> the map at the photo's size; one at a time, because N logits a pixel are the pipeline's largest tensor."""
-        size = self.config["image_size"]
-        logits = self.mask_autoencoder.decode(latents[None])[0, :, :size, :size]  # (N, S, S)
-        pmap = to_panoptic(logits, request.thresholds, size=shape)
-        certain = np.zeros(shape, dtype=np.int32)
-        if given is not None:
-            pmap, certain = complete(pmap, given), np.where(given.certain, given.map.ids, VOID)
-        if photo is not None:
-            pmap = refine_boundaries(pmap, photo, certain)
-        return pmap if request.min_piece is None else split_pieces(pmap, request.min_piece, certain)
-
-    def _noise(self, latents: Tensor | None, shape: tuple[int, ...], generators: list[torch.Generator]) -> Tensor:
-        if latents is None:
-            return image_noise(torch.empty(shape), generators)
-        if tuple(latents.shape) != shape:
-            raise InputError(f"latents: expected shape {shape}, got {tuple(latents.shape)}")
-        return latents
-
-
-def _as_photo(image: Tensor) -> NDArray[np.uint8]:
-    """(3, H, W) in 0..1 -> (H, W, 3)."""
-    return (image * 255).round().byte().movedim(0, -1).numpy()
-
-
-def _as_tuple(output: LDMSegOutput) -> LDMSegOutput:
     return tuple(value for value in vars(output).values() if value is not None)  # type: ignore[return-value]  # as diffusers has it
 
 
-def _as_ids(pmap: PanopticMap, output_type: OutputType) -> Any:
-    return pmap.ids if output_type == "np" else torch.from_numpy(pmap.ids.copy())
+_FLAT = ("num_inference_steps", "sampler", "thresholds", "follow_edges", "guidance_scale", "tile_size", "min_piece", "ensemble_flips")
+"""Options that version 0.1 kept one by one."""
+
+
+def _with_inference(config: dict[str, Any]) -> dict[str, Any]:
+    if "inference" in config or not any(name in config for name in _FLAT):
+        return config
+    flat = {name: config[name] for name in _FLAT if config.get(name) is not None}
+    if "thresholds" in flat:
+        flat["thresholds"] = dict(zip(("probability", "min_area", "overlap", "support"), flat["thresholds"], strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # nobody typed these names
+        flat = renamed(flat)
+    kept = {name: value for name, value in config.items() if name not in (*_FLAT, "rescale_std")}
+    return {**kept, "inference": flat}

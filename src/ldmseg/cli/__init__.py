@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ldmseg import __version__
-from ldmseg.cli import convert_checkpoint, data, evaluate, info, report, score, segment, train
+from ldmseg.cli import convert_checkpoint, data, evaluate, info, options, report, score, segment, train
 from ldmseg.errors import InputError
 
 __all__ = ["app", "main"]
@@ -61,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
-            code = _run(given or ["--help"])
+            code = _run(options.renamed(given) or ["--help"])
             print(end="", flush=True)  # a closed pipe is noticed here, not when the interpreter ends
             return code
     except KeyboardInterrupt as stop:

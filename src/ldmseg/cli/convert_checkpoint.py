@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ldmseg.atomic import check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
-from ldmseg.cli.outputs import check_output_folder
 from ldmseg.errors import InputError
+from ldmseg.options import InferenceOptions, Thresholds
 
 if TYPE_CHECKING:
     from ldmseg.models.official import OfficialFile, OfficialNetworks, OfficialSettings
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Dtype = Literal["fp32", "fp16"]
 Prediction = Literal["epsilon", "sample"]
 
-THRESHOLDS = (0.5, 512, 0.5, 0.0)
+THRESHOLDS = Thresholds(probability=0.5, min_area=512, overlap=0.5, support=0.0)
 """`Thresholds` of the paper's reported PQ and of the release."""
 
 STEPS = 50
@@ -90,10 +91,7 @@ def _pipeline(networks: OfficialNetworks, settings: OfficialSettings) -> Any:
         scheduler=schedule,
         image_size=settings.image_size,
         id_policy="random",
-        num_inference_steps=STEPS,
-        sampler="ddim",
-        thresholds=THRESHOLDS,
-        follow_edges=False,
+        inference=InferenceOptions(num_inference_steps=STEPS, sampler="ddim", thresholds=THRESHOLDS, boundaries="drawn"),
     )
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ldmseg.atomic import check_output_file
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.cli.inpainting_table import check_alone, print_scores, read_protocol
-from ldmseg.cli.outputs import check_output_file
 from ldmseg.cli.score import print_quality
 from ldmseg.errors import InputError
 
@@ -26,11 +26,16 @@ def evaluate(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many images.", show_default="all")] = None,
     steps: options.Steps = None,
     sampler: options.SamplerOption = None,
-    ensemble_size: options.EnsembleSize = 1,
-    tile_size: options.TileSize = None,
-    tile_overlap: options.TileOverlap = 0.25,
-    min_piece: options.MinPiece = None,
+    guidance_scale: options.GuidanceScale = None,
+    boundaries: options.Boundaries = None,
+    min_component_area: options.MinComponentArea = None,
+    ensemble_size: options.EnsembleSize = None,
     ensemble_flips: options.EnsembleFlips = None,
+    tile_size: options.TileSize = None,
+    tile_overlap: options.TileOverlap = None,
+    probability_threshold: options.ProbabilityThreshold = None,
+    min_area: options.MinArea = None,
+    overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
     class_aware: Annotated[bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree.")] = False,
     drop_rate: Annotated[
@@ -100,6 +105,7 @@ def evaluate(
     verbose: options.Verbose = False,
 ) -> None:
     """Panoptic quality of a model on a data set; with --drop-rate or --inpaint, of completing partial maps."""
+    asked = options.asked(locals())
     if block_size is not None and drop_rate is None:
         raise InputError("--block-size: expected together with --drop-rate, got it alone")
     for option, file in (("--report", report), ("--plot", plot)):
@@ -108,12 +114,10 @@ def evaluate(
     named = {"--kinds": kinds, "--rates": rates, "--block-sizes": block_sizes, "--shares": shares, "--methods": methods}
     if not inpaint:
         check_alone({**named, "--baselines": baselines, "--plot": plot})
-    elif drop_rate is not None or class_aware:
-        which = "--class-aware" if drop_rate is None else "--drop-rate"
-        raise InputError(f"{which}: expected without --inpaint, whose measure is class-agnostic and whose drop rates are --rates")
-    for option, value in {"--tile-size": tile_size, "--min-piece": min_piece, "--ensemble-flips": ensemble_flips}.items():
-        if inpaint and value is not None:
-            raise InputError(f"{option}: expected without --inpaint, which uses the model's own, got {value}")
+    elif drop_rate is not None:
+        raise InputError("--drop-rate: expected without --inpaint, whose drop rates are --rates")
+    if class_aware:
+        raise InputError("--class-aware: expected --class-agnostic, because the model draws segments without classes")
     protocol = read_protocol(kinds, rates, block_sizes, shares, methods, baselines is not False) if inpaint else None
     from ldmseg.data.datasets import load_dataset
 
@@ -129,18 +133,16 @@ def evaluate(
     from ldmseg.evaluate import evaluate_inpainting
 
     pipe = load_pipeline(model, device)
-    shared: dict[str, Any] = {"steps": steps, "sampler": sampler, "ensemble_size": ensemble_size}
-    shared |= {"seed": seed, "batch_size": batch_size, "limit": limit}
+    shared: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "limit": limit, **asked}
     with Progress("evaluating", enabled=not json) as progress:
         shared["on_progress"] = progress.update
         result: EvaluationReport | InpaintingReport
         if protocol is not None:
-            asked: dict[str, Any] = {"cases": protocol.cases, "methods": protocol.methods, "baselines": protocol.baselines}
-            result = evaluate_inpainting(pipe, dataset, **asked, **shared)
+            result = evaluate_inpainting(
+                pipe, dataset, cases=protocol.cases, methods=protocol.methods, baselines=protocol.baselines, **shared
+            )
         else:
-            shared |= {"class_agnostic": not class_aware, "tile_size": tile_size, "tile_overlap": tile_overlap}
-            shared |= {"min_piece": min_piece, "ensemble_flips": ensemble_flips}
-            result = segment(pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, **shared)
+            result = segment(pipe, dataset, class_agnostic=True, drop_rate=drop_rate, block_size=block_size or 16, **shared)
     _tell(result, report, plot, json)
 
 

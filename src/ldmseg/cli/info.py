@@ -76,10 +76,7 @@ def _describe(model: str) -> dict[str, Any]:
             "id_policy": pipe.config["id_policy"],
             **{key: pipe.scheduler.config[key] for key in ("prediction_type", "beta_schedule") if key in pipe.scheduler.config},
         },
-        "defaults": {
-            key: pipe.config[key]
-            for key in ("num_inference_steps", "sampler", "rescale_std", "thresholds", "tile_size", "min_piece", "ensemble_flips")
-        },
+        "defaults": pipe.options.to_dict(),
     }
 
 

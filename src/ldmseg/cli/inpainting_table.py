@@ -48,7 +48,7 @@ def read_protocol(
         shares=None if shares is None else fractions(shares, "--shares"),
     )
 
-    from ldmseg.pipeline import InpaintMethod
+    from ldmseg.choices import InpaintMethod
     from ldmseg.segmenters.baselines import Baseline, check_baselines
 
     wanted = None if methods is None else tuple(words(methods, "--methods", get_args(InpaintMethod)))

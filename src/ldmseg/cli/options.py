@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ldmseg import choices
-from ldmseg.cli.console import configure_logging
+from ldmseg.cli.console import configure_logging, say
+from ldmseg.options import InferenceOptions
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE..", help="Photos, and folders of photos.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where results go.", show_default=False)]
@@ -18,13 +21,23 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the noise; each pho
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps.", show_default="the model's")]
 SamplerOption = Annotated[choices.Sampler | None, typer.Option("--sampler", help="How to sample.", show_default="the model's")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at a time; changes the speed, not the result.")]
-EnsembleSize = Annotated[
-    int,
-    typer.Option("--ensemble-size", metavar="K", min=1, help="Draw K samples; the map is what they agree on, and how sure."),
+GuidanceScale = Annotated[
+    float | None,
+    typer.Option("--guidance-scale", metavar="SCALE", min=0, help="How strongly a descriptor guides; 1: not.", show_default="the model's"),
 ]
-FollowEdges = Annotated[
-    bool | None,
-    typer.Option("--follow-edges/--no-follow-edges", help="Put borders where the photo has edges.", show_default="the model's"),
+EnsembleSize = Annotated[
+    int | None,
+    typer.Option(
+        "--ensemble-size",
+        metavar="K",
+        min=1,
+        help="Draw K samples; the map is what they agree on, and how sure.",
+        show_default="the model's",
+    ),
+]
+Boundaries = Annotated[
+    choices.Boundaries | None,
+    typer.Option("--boundaries", help="Where borders lie: where the photo has edges, or as drawn.", show_default="the model's"),
 ]
 TileSize = Annotated[
     float | None,
@@ -37,23 +50,26 @@ TileSize = Annotated[
     ),
 ]
 TileOverlap = Annotated[
-    float, typer.Option("--tile-overlap", min=0, max=0.9, help="Share of a window that it has in common with the next one, at least.")
+    float | None,
+    typer.Option(
+        "--tile-overlap", min=0, max=0.9, help="Least share of a window that the next one shares with it.", show_default="the model's"
+    ),
 ]
 EnsembleFlips = Annotated[
     choices.EnsembleFlips | None,
     typer.Option(
         "--ensemble-flips",
-        help="The K samples take turns in seeing the photo mirrored; both: up and down, too, for photos without an upside.",
+        help="The K samples take turns in seeing the photo mirrored; both: also up and down, for photos from above.",
         show_default="the model's",
     ),
 ]
-MinPiece = Annotated[
+MinComponentArea = Annotated[
     int | None,
     typer.Option(
-        "--min-piece",
+        "--min-component-area",
         metavar="PIXELS",
         min=0,
-        help="Connected pieces of a segment become segments of their own; those of fewer pixels go to what is nearest.",
+        help="Connected components of a segment become segments of their own; those of fewer pixels go to the nearest segment.",
         show_default="the model's",
     ),
 ]
@@ -106,3 +122,33 @@ OverlapThreshold = Annotated[
         rich_help_panel=_THRESHOLDS,
     ),
 ]
+
+_THRESHOLD_OPTIONS = {"probability_threshold": "probability", "min_area": "min_area", "overlap_threshold": "overlap"}
+
+
+def asked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a command's arguments those that are options of a call (`ldmseg.options.InferenceOptions`) and were given."""
+    values = {**values, "num_inference_steps": values.get("steps")}
+    found = {f.name: values[f.name] for f in fields(InferenceOptions) if values.get(f.name) is not None}
+    thresholds = {name: values[option] for option, name in _THRESHOLD_OPTIONS.items() if values.get(option) is not None}
+    return {**found, "thresholds": thresholds} if thresholds else found
+
+
+RENAMED = {
+    "--follow-edges": "--boundaries=photo",
+    "--no-follow-edges": "--boundaries=drawn",
+    "--min-piece": "--min-component-area",
+}
+"""Options of version 0.1, which still work, with a warning."""
+
+
+def renamed(args: Sequence[str]) -> list[str]:
+    """A command's arguments with today's names of options."""
+    found = []
+    for arg in args:
+        name, separator, value = arg.partition("=")
+        if name in RENAMED:
+            say(f"ldmseg: {name} is now {RENAMED[name]}; the old name goes in the next version")
+            arg = RENAMED[name] + separator + value
+        found.append(arg)
+    return found

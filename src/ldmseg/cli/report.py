@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ldmseg.atomic import check_output_file
 from ldmseg.cli import options
 from ldmseg.cli.console import print_json, say
-from ldmseg.cli.outputs import check_output_file
 
 if TYPE_CHECKING:
     from ldmseg.runs.report import RunRecord

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ldmseg.choices import InpaintMethod
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
-from ldmseg.cli.photos import (
-    CONFIDENCE,
-    OVERLAY,
-    PANELS,
-    Photo,
-    Pictures,
-    Predict,
-    Prediction,
-    check_photos,
-    output_names,
-    photo_generator,
-    write_maps,
-)
 from ldmseg.errors import InputError
+from ldmseg.labelling.maps import Predict, Prediction, write_maps
+from ldmseg.labelling.photos import CONFIDENCE, OVERLAY, PANELS, Photo, Pictures, check_partials, check_photos, photo_generator
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ldmseg.inference.postprocess import Thresholds
     from ldmseg.panoptic import PanopticMap
     from ldmseg.pipeline import LDMSegOutput
 
@@ -41,15 +29,16 @@ def segment(
     model: options.Model = "default",
     steps: options.Steps = None,
     sampler: options.SamplerOption = None,
+    guidance_scale: options.GuidanceScale = None,
+    boundaries: options.Boundaries = None,
+    min_component_area: options.MinComponentArea = None,
+    ensemble_size: options.EnsembleSize = None,
+    ensemble_flips: options.EnsembleFlips = None,
+    tile_size: options.TileSize = None,
+    tile_overlap: options.TileOverlap = None,
     probability_threshold: options.ProbabilityThreshold = None,
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
-    follow_edges: options.FollowEdges = None,
-    ensemble_size: options.EnsembleSize = 1,
-    tile_size: options.TileSize = None,
-    tile_overlap: options.TileOverlap = 0.25,
-    min_piece: options.MinPiece = None,
-    ensemble_flips: options.EnsembleFlips = None,
     captions: options.Captions = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
@@ -63,32 +52,20 @@ def segment(
     Writes <stem>.png (COCO panoptic ids) and <stem>_overlay.png for each photo, and one panoptic.json; with --ensemble-size also
     <stem>_confidence.png, bright where the samples agree.
     """
-    pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if ensemble_size > 1 else [])))
+    asked = options.asked(locals())
+    pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
     with Progress("checking photos", enabled=not json) as progress:
-        photos = check_photos(images, output, pictures, progress)
+        photos = check_photos(images, output, pictures, progress.update)
 
     from ldmseg.cli.models import load_pipeline
 
     texts = _captions(captions, photos)
     pipe = load_pipeline(model, device)
-    thresholds = _thresholds(pipe, probability=probability_threshold, min_area=min_area, overlap=overlap_threshold)
 
     def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
         generators = [photo_generator(seed, photo.path) for photo in batch]
-        out = pipe(
-            loaded,
-            num_inference_steps=steps,
-            sampler=sampler,
-            thresholds=thresholds,
-            generator=generators,
-            follow_edges=follow_edges,
-            ensemble_size=ensemble_size,
-            tile_size=tile_size,
-            tile_overlap=tile_overlap,
-            min_piece=min_piece,
-            ensemble_flips=ensemble_flips,
-            prompt=None if texts is None else [texts[photo.path] for photo in batch],
-        )
+        prompt = None if texts is None else [texts[photo.path] for photo in batch]
+        out = pipe(loaded, generator=generators, prompt=prompt, **asked)
         return _predictions(out)
 
     _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed})
@@ -127,12 +104,16 @@ def inpaint(
     ] = None,
     steps: options.Steps = None,
     sampler: options.SamplerOption = None,
-    follow_edges: options.FollowEdges = None,
-    ensemble_size: options.EnsembleSize = 1,
-    tile_size: options.TileSize = None,
-    tile_overlap: options.TileOverlap = 0.25,
-    min_piece: options.MinPiece = None,
+    guidance_scale: options.GuidanceScale = None,
+    boundaries: options.Boundaries = None,
+    min_component_area: options.MinComponentArea = None,
+    ensemble_size: options.EnsembleSize = None,
     ensemble_flips: options.EnsembleFlips = None,
+    tile_size: options.TileSize = None,
+    tile_overlap: options.TileOverlap = None,
+    probability_threshold: options.ProbabilityThreshold = None,
+    min_area: options.MinArea = None,
+    overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
@@ -145,16 +126,17 @@ def inpaint(
 
     Writes the same files as `segment`, and <stem>_panels.png: photo, what was given, the result, and with --ensemble-size how sure it is.
     """
+    asked = options.asked(locals())
     for name, value in (("--strength", strength), ("--certain", certain)):
         if value is not None and method != "refine":
             raise InputError(f"{name}: expected with --method refine only, got --method {method}")
     if strength is not None and not 0 < strength <= 1:
         raise InputError(f"--strength: expected above 0 to 1, got {strength}")
-    pictures = Pictures(() if no_overlay else (OVERLAY, PANELS, *([CONFIDENCE] if ensemble_size > 1 else [])))
+    pictures = Pictures(() if no_overlay else (OVERLAY, PANELS, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
     with Progress("checking photos", enabled=not json) as progress:
-        photos = check_photos(images, output, pictures, progress)
-    partials = _check_partials(photos, partial, output, "--partial", pictures)
-    masks = None if certain is None else _check_partials(photos, certain, output, "--certain", pictures)
+        photos = check_photos(images, output, pictures, progress.update)
+    partials = check_partials(photos, partial, output, "--partial", pictures)
+    masks = None if certain is None else check_partials(photos, certain, output, "--certain", pictures)
 
     from ldmseg.cli.models import load_pipeline
     from ldmseg.formats.label_png import read_label_png
@@ -164,23 +146,10 @@ def inpaint(
 
     def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
         given = [read_label_png(partials[photo.path]) for photo in batch]
-        out = pipe.inpaint(
-            loaded,
-            given,
-            method=method,
-            strength=0.5 if strength is None else strength,
-            certain=None if masks is None else [read_label_png(masks[photo.path]).ids > 0 for photo in batch],
-            num_inference_steps=steps,
-            sampler=sampler,
-            generator=[photo_generator(seed, photo.path) for photo in batch],
-            follow_edges=follow_edges,
-            ensemble_size=ensemble_size,
-            tile_size=tile_size,
-            tile_overlap=tile_overlap,
-            min_piece=min_piece,
-            ensemble_flips=ensemble_flips,
-            prompt=None if texts is None else [texts[photo.path] for photo in batch],
-        )
+        certain_pixels = None if masks is None else [read_label_png(masks[photo.path]).ids > 0 for photo in batch]
+        generators = [photo_generator(seed, photo.path) for photo in batch]
+        prompt = None if texts is None else [texts[photo.path] for photo in batch]
+        out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, **asked)
         return _predictions(out, given)
 
     _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed})
@@ -196,20 +165,12 @@ def _run(
     photos: list[Photo], predict: Predict, output: Path, *, batch_size: int, pictures: Pictures, json: bool, facts: dict[str, object]
 ) -> None:
     with Progress("segmenting", enabled=not json) as progress:
-        written = list(write_maps(photos, predict, output, batch_size=batch_size, pictures=pictures, progress=progress))
+        written = list(write_maps(photos, predict, output, batch_size=batch_size, pictures=pictures, on_progress=progress.update))
     if json:
         print_json({"images": [asdict(one) for one in written], "panoptic": str(output / "panoptic.json"), **facts})
     else:
         segments = sum(one.segments for one in written)
         say(f"{len(written)} photo{'s' * (len(written) != 1)}, {segments} segments, written to {output}")
-
-
-def _thresholds(pipe: Any, **asked: float | None) -> Thresholds | None:
-    """The model's own, with what is asked for in its place."""
-    from ldmseg.inference.postprocess import Thresholds
-
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    return replace(Thresholds(*pipe.config["thresholds"]), **given) if given else None
 
 
 def _captions(file: Path | None, photos: Sequence[Photo]) -> dict[Path, str] | None:
@@ -224,32 +185,3 @@ def _captions(file: Path | None, photos: Sequence[Photo]) -> dict[Path, str] | N
 
     captions = read_captions([file])
     return {photo.path: captions.of(photo.path.name)[0] for photo in photos}
-
-
-def _check_partials(photos: Sequence[Photo], partial: Path, output: Path, option: str, pictures: Pictures) -> dict[Path, Path]:
-    """Photo -> its label PNG, each of which was read once.
-
-    Raises:
-        InputError: a PNG is missing, unreadable, of another size than its photo, holds ids that the result cannot, or would be replaced.
-    """
-    from ldmseg.formats.id_png import MAX_RGB_ID
-    from ldmseg.formats.label_png import read_label_png
-
-    if not partial.is_dir() and len(photos) > 1:
-        raise InputError(f"{option}: expected a folder with <stem>.png for each of {len(photos)} photos, got '{partial}'")
-    found = {photo.path: partial / f"{photo.path.stem}.png" if partial.is_dir() else partial for photo in photos}
-    written = {(output / name).resolve() for photo in photos for name in output_names(photo.path, pictures)}
-    for photo in photos:
-        path = found[photo.path]
-        if not path.is_file():
-            raise InputError(f"{option}: expected a label PNG for '{photo.path}', found no '{path}'")
-        if path.resolve() in written:
-            raise InputError(f"--output: expected a folder where no given map would be replaced, got '{output}', which holds '{path.name}'")
-        pmap = read_label_png(path)
-        if pmap.shape != photo.size:
-            (height, width), (got_height, got_width) = photo.size, pmap.shape
-            raise InputError(f"{option}: '{path}': expected {width}x{height}, the size of '{photo.path}', got {got_width}x{got_height}")
-        highest = pmap.segments[-1].id if pmap.segments else 0
-        if highest > MAX_RGB_ID:
-            raise InputError(f"{option}: '{path}': expected ids up to {MAX_RGB_ID}, got {highest}")
-    return found

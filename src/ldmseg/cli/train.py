@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ldmseg.atomic import check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, configure_logging, print_json, say
-from ldmseg.cli.outputs import check_output_folder
 from ldmseg.cli.together import together
 from ldmseg.errors import InputError
 from ldmseg.training.environment import launched

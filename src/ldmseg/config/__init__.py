@@ -5,6 +5,7 @@ Every key is read somewhere and checked; an unknown key is an error. YAML files 
 
 from ldmseg.config.loading import load_config, preset_names, validate_config
 from ldmseg.config.schema import (
+    INFERENCE,
     AutoencoderConfig,
     AutoencoderRunConfig,
     CheckpointConfig,
@@ -25,6 +26,7 @@ from ldmseg.config.schema import (
 )
 
 __all__ = [
+    "INFERENCE",
     "AutoencoderConfig",
     "AutoencoderRunConfig",
     "CheckpointConfig",

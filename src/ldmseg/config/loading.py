@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -43,7 +44,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Autoencode
 def validate_config(values: Mapping[str, Any]) -> AutoencoderRunConfig | DiffusionRunConfig:
     """Plain values -> a typed run configuration; errors as in `load_config`."""
     try:
-        return _RUN.validate_python(dict(values))
+        return _RUN.validate_python(_moved(dict(values)))
     except ValidationError as error:
         raise InputError(_one_line(error)) from None
 
@@ -65,6 +66,28 @@ def _read(source: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise InputError(f"--config: expected keys and values in {source!r}, got {type(values).__name__}")
     parent = values.pop("extends", None)
     return _merge(_read(str(parent), (*seen, source)), values) if parent else values
+
+
+_MOVED = {
+    "steps": "num_inference_steps",
+    "sampler": "sampler",
+    "tile_size": "tile_size",
+    "min_piece": "min_component_area",
+    "ensemble_flips": "ensemble_flips",
+}
+"""Keys of `validation` in version 0.1 -> of `inference`."""
+
+
+def _moved(values: dict[str, Any]) -> dict[str, Any]:
+    validation = values.get("validation")
+    old = [key for key in _MOVED if isinstance(validation, Mapping) and key in validation]
+    if not old or not isinstance(validation, Mapping):
+        return values
+    what = f"validation.{old[0]} is now inference.{_MOVED[old[0]]}"
+    warnings.warn(f"{what}; the old key goes in the next version", FutureWarning, stacklevel=3)
+    kept = {key: value for key, value in validation.items() if key not in old}
+    moved = {_MOVED[key]: validation[key] for key in old}
+    return {**values, "validation": kept, "inference": {**(values.get("inference") or {}), **moved}}
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ldmseg.choices import Code, EnsembleFlips, IdPolicy, LossWeight, PartialKind, Prediction
+from ldmseg.choices import Code, IdPolicy, LossWeight, PartialKind, Prediction
+from ldmseg.options import InferenceOptions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -102,15 +103,6 @@ class OptimConfig(Config):
 class ValidationConfig(Config):
     every: Positive = 1000  # steps
     limit: Positive | None = None  # only the first so many images of data.val
-    steps: Positive = 20  # sampling steps (stage 2); the exported pipeline's default too, as are the next four
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    tile_size: Annotated[float, Field(ge=0)] = (
-        0  # windows of so many pixels, up to 1 a share of the shorter side; 0: the whole photo; exported too
-    )
-    min_piece: Annotated[int, Field(ge=0)] | None = (
-        None  # connected pieces of a segment count by themselves, from so many pixels on; exported too
-    )
-    ensemble_flips: EnsembleFlips = "none"  # how ensembles of the exported pipeline see photos mirrored
     samples: Annotated[int, Field(ge=0)] = 8  # images drawn in the sample sheet
 
 
@@ -222,6 +214,18 @@ class PartialConfig(Config):
     kinds: tuple[PartialKind, ...] = get_args(PartialKind)
 
 
+INFERENCE = InferenceOptions(num_inference_steps=20)
+"""What a run without `init` samples with unless its `inference` says otherwise."""
+
+
+def _checked_inference(values: dict[str, Any]) -> dict[str, Any]:
+    INFERENCE.updated(values)
+    return values
+
+
+Inference = Annotated[dict[str, Any], AfterValidator(_checked_inference)]
+
+
 class DiffusionRunConfig(RunConfig):
     """`ldmseg train diffusion`."""
 
@@ -230,6 +234,7 @@ class DiffusionRunConfig(RunConfig):
     autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`, which beside `init` is that model's own
     latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
     id_policy: IdPolicy = "random"
+    inference: Inference = {}  # options of validation and of the exported pipeline, where they are not those of `init` or INFERENCE
     denoiser: DenoiserConfig = DenoiserConfig()
     image_encoder: ImageEncoderConfig = ImageEncoderConfig()
     descriptors: DescriptorsConfig = DescriptorsConfig()

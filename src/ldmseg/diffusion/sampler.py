@@ -33,7 +33,6 @@ def sample(
     project: Project | None = None,
     sampler: Sampler = "ddim",
     generators: Sequence[torch.Generator] = (),
-    rescale_std: float | None = None,
     estimate: Tensor | None = None,
     callback: Callable[[int, int, Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
@@ -47,8 +46,6 @@ def sample(
         project: applied to each clean estimate (section 3.3).
         sampler: see `Sampler`.
         generators: one per image, for the samplers that draw noise on the way.
-        rescale_std: every clean estimate whose standard deviation is below this is stretched to it; early in training a network's
-            estimates shrink towards their mean, which few-step sampling suffers from.
         estimate: (B, C, h, w) what the network sees as the previous clean estimate at the first step; nothing by default.
         callback: (step index, timestep, x, clean estimate) -> x, after each step.
 
@@ -72,8 +69,6 @@ def sample(
             continue
         output = denoise(x, torch.full((len(x),), timestep, device=x.device), estimate)
         clean = schedule.clean_estimate(x, output, timestep)
-        if rescale_std is not None:
-            clean = _stretched(clean, rescale_std)
         if project is not None:
             clean = project(clean)
         fresh = None if sampler == "ddim" or following < 0 else image_noise(x, generators)
@@ -108,8 +103,3 @@ def image_noise(like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """Standard normal noise of the shape of `like`, each image from its own generator, so that its batch does not matter."""
     drawn = [torch.randn(like.shape[1:], generator=g, device=g.device, dtype=torch.float32) for g in generators]
     return torch.stack([one.to(like.device) for one in drawn]).to(like.dtype)
-
-
-def _stretched(clean: Tensor, target: float) -> Tensor:
-    deviation = clean.flatten(1).std(dim=1).reshape(-1, 1, 1, 1)
-    return clean * (target / deviation.clamp(min=1e-6)).clamp(min=1, max=4)

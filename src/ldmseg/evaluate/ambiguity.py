@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
+from skimage import segmentation
 
 from ldmseg.errors import InputError
 from ldmseg.metrics.covering import covering_matrix, mean_distance, quality_matrix
@@ -154,23 +155,13 @@ def agreement_of_spreads(answers: Sequence[ImageAnswers], people: Sequence[Image
 
 
 def felzenszwalb_answers(image: NDArray[np.uint8], scales: Sequence[float] = FELZENSZWALB_SCALES) -> tuple[PanopticMap, ...]:
-    """Felzenszwalb and Huttenlocher's graph segmentation (2004) at several scales, the coarser the larger; needs scikit-image."""
-    segmentation = _scikit_image()
+    """Felzenszwalb and Huttenlocher's graph segmentation (2004) at several scales, the coarser the larger."""
     return tuple(PanopticMap(segmentation.felzenszwalb(image, scale=s, sigma=0.8, min_size=100) + 1) for s in scales)
 
 
 def slic_answers(image: NDArray[np.uint8], counts: Sequence[int] = SLIC_SEGMENTS) -> tuple[PanopticMap, ...]:
-    """SLIC superpixels (Achanta et al., 2012), about as many as asked for; needs scikit-image."""
-    segmentation = _scikit_image()
+    """SLIC superpixels (Achanta et al., 2012), about as many as asked for."""
     return tuple(PanopticMap(segmentation.slic(image, n_segments=n, compactness=10, start_label=1)) for n in counts)
-
-
-def _scikit_image() -> Any:
-    try:
-        import skimage.segmentation
-    except ImportError as error:
-        raise InputError("baselines: expected scikit-image to be installed (pip install scikit-image)") from error
-    return skimage.segmentation
 
 
 def _columns(matrix: NDArray[np.float64], own: bool) -> NDArray[np.float64]:

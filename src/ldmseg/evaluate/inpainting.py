@@ -5,27 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial as bound
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from ldmseg.choices import InpaintMethod, Sampler
+from ldmseg.choices import InpaintMethod
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.cases import Case, make_cases
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.errors import InputError
+from ldmseg.evaluate.segmentation import image_seeds
 from ldmseg.metrics.iou import pair_iou
 from ldmseg.metrics.panoptic_quality import PanopticQuality
+from ldmseg.options import InferenceKwargs
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
-from ldmseg.segmenters.baselines import Baseline, check_baselines, complete
-
-Photo = NDArray[np.uint8]
-Complete = Callable[[list[Photo], list[PanopticMap], Sequence[int]], list[PanopticMap]]
-"""Photos, partial maps and the images' indices -> whole maps."""
+from ldmseg.segmenters import Baseline, BaselineSegmenter, PipelineSegmenter, Segmenter
 
 
 @dataclass(frozen=True)
@@ -100,13 +95,12 @@ def evaluate_inpainting(
     cases: Sequence[Case] | None = None,
     methods: Sequence[InpaintMethod] | None = None,
     baselines: Sequence[Baseline] = get_args(Baseline),
-    steps: int | None = None,
-    sampler: Sampler | None = None,
-    ensemble_size: int = 1,
+    others: Mapping[str, Segmenter] | None = None,
     seed: int = 0,
     batch_size: int = 8,
     limit: int | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
+    **options: Unpack[InferenceKwargs],
 ) -> InpaintingReport:
     """Complete the partial maps of every case by every method and baseline, and compare with the labels.
 
@@ -118,19 +112,26 @@ def evaluate_inpainting(
         cases: what is given; left out, every kind that is right where it is (`make_cases`).
         methods: each is tried on every case. Left out: those that this model has and that the case is for (`default_methods`).
         baselines: see `ldmseg.segmenters.baselines`; () for none.
-        steps, sampler: left out, the model's and the method's own.
-        ensemble_size: every method draws so many samples of each image, and gives what they agree on.
+        others: further segmenters, each tried on every case under its name.
         limit: only the first so many images.
         on_progress: called with (maps completed, maps in all, what is being done).
+        options: of the pipeline (`InferenceOptions`), for every method.
 
     Raises:
-        InputError: an unknown method or baseline, scikit-image is missing, `limit` or `batch_size` below 1, nothing to run.
+        InputError: an unknown method or baseline, `limit` or `batch_size` below 1, nothing to run, an option out of range.
     """
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1 or batch_size < 1:
         raise InputError(f"limit, batch_size: expected at least 1, got {limit} and {batch_size}")
-    run = _completers(pipe, dataset, methods, baselines, steps, sampler, ensemble_size, seed)
-    tallies = {case: {name: _Tally() for name in _names(pipe, case, methods, baselines)} for case in cases or make_cases()}
+    for method in methods or ():
+        if method not in get_args(InpaintMethod):
+            raise InputError(f"methods: expected some of {', '.join(get_args(InpaintMethod))}, got {method!r}")
+    run: dict[str, Segmenter] = {m: PipelineSegmenter(pipe, **{**options, "method": m}) for m in get_args(InpaintMethod)}
+    run |= {name: BaselineSegmenter(name) for name in baselines} | dict(others or {})
+    tallies = {
+        case: {name: _Tally() for name in [*(default_methods(pipe, case) if methods is None else methods), *baselines, *(others or {})]}
+        for case in cases or make_cases()
+    }
     rows = sum(len(by_name) for by_name in tallies.values())
     if not rows:
         raise InputError("methods, baselines: expected at least one, got none")
@@ -138,11 +139,12 @@ def evaluate_inpainting(
     for first in range(0, count, batch_size):
         indices = range(first, min(first + batch_size, count))
         images, targets = [dataset.image(i) for i in indices], [dataset.map(i) for i in indices]
+        captions = [dataset.captions(i)[0] for i in indices] if isinstance(dataset, CaptionedDataset) else None
         for case, by_name in tallies.items():
             given = [case.make(t, seed, i).largest(most) for t, i in zip(targets, indices, strict=True)]
             for name, tally in by_name.items():
                 started = time.monotonic()
-                results = run[name](images, given, indices)
+                results = run[name](images, given, image_seeds(seed, indices), captions)
                 tally.seconds += time.monotonic() - started
                 for result, partial, target in zip(results, given, targets, strict=True):
                     tally.add(result, partial, target)
@@ -150,9 +152,8 @@ def evaluate_inpainting(
                 if on_progress is not None:
                     on_progress(done, count * rows, f"{name}, {case.what}, {case.density}")
     scores = tuple(tally.score(case, name) for case, by_name in tallies.items() for name, tally in by_name.items())
-    settings = {"steps": steps if steps is not None else pipe.config["num_inference_steps"], "sampler": sampler, "seed": seed}
-    settings |= {"ensemble_size": ensemble_size} if ensemble_size > 1 else {}
-    return InpaintingReport(scores, count, settings)
+    settings = {"seed": seed, **PipelineSegmenter(pipe, **options).settings}
+    return InpaintingReport(scores, count, {name: value for name, value in settings.items() if name != "method"})
 
 
 def default_methods(pipe: LDMSegPipeline, case: Case) -> tuple[str, ...]:
@@ -161,40 +162,6 @@ def default_methods(pipe: LDMSegPipeline, case: Case) -> tuple[str, ...]:
         return tuple(m for m in get_args(InpaintMethod) if m == "refine")
     left_out = ("auto", "refine") if pipe.unet.config["partial"] else ("auto", "refine", "condition")
     return tuple(m for m in get_args(InpaintMethod) if m not in left_out)
-
-
-def _names(pipe: LDMSegPipeline, case: Case, methods: Sequence[str] | None, baselines: Sequence[str]) -> dict[str, None]:
-    return dict.fromkeys([*(default_methods(pipe, case) if methods is None else methods), *baselines])
-
-
-def _completers(
-    pipe: LDMSegPipeline,
-    dataset: PanopticDataset,
-    methods: Sequence[str] | None,
-    baselines: Sequence[Baseline],
-    steps: int | None,
-    sampler: Sampler | None,
-    ensemble_size: int,
-    seed: int,
-) -> Mapping[str, Complete]:
-    check_baselines(baselines)
-    for method in methods or ():
-        if method not in get_args(InpaintMethod):
-            raise InputError(f"methods: expected some of {', '.join(get_args(InpaintMethod))}, got {method!r}")
-
-    def by_model(method: InpaintMethod, images: list[Photo], given: list[PanopticMap], indices: Sequence[int]) -> list[PanopticMap]:
-        generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in indices]
-        asked: dict[str, Any] = {"method": method, "num_inference_steps": steps, "sampler": sampler, "generator": generators}
-        asked["ensemble_size"] = ensemble_size
-        if isinstance(dataset, CaptionedDataset):
-            asked["prompt"] = [dataset.captions(i)[0] for i in indices]
-        return pipe.inpaint(images, given, **asked).maps
-
-    def by_baseline(name: Baseline, images: list[Photo], given: list[PanopticMap], indices: Sequence[int]) -> list[PanopticMap]:
-        return [complete(name, image, partial) for image, partial in zip(images, given, strict=True)]
-
-    found: dict[str, Complete] = {method: bound(by_model, method) for method in get_args(InpaintMethod)}
-    return found | {name: bound(by_baseline, name) for name in baselines}
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- counting

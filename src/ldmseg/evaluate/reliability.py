@@ -117,7 +117,7 @@ def measure_confidence(
         tally.add(out, target, given)
         if on_progress is not None:
             on_progress(index + 1, count)
-    settings = {"ensemble_size": ensemble_size, "steps": pipe.config["num_inference_steps"] if steps is None else steps, "seed": seed}
+    settings = {"ensemble_size": ensemble_size, "steps": pipe.options.num_inference_steps if steps is None else steps, "seed": seed}
     return tally.report(count, seconds / count, settings)
 
 

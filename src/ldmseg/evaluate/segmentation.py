@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 
-from ldmseg.choices import EnsembleFlips, Sampler
 from ldmseg.codes import assign_ids, limit_segments
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.partial import drop_blocks
 from ldmseg.errors import InputError
-from ldmseg.inference.postprocess import Thresholds, to_panoptic
+from ldmseg.inference.postprocess import to_panoptic
 from ldmseg.metrics.panoptic_quality import PanopticQuality, PanopticQualityResult
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
+from ldmseg.options import InferenceKwargs
 from ldmseg.panoptic import PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
+from ldmseg.segmenters import Segmenter, as_segmenter
 
 
 @dataclass(frozen=True)
@@ -43,71 +44,61 @@ class EvaluationReport:
 
 
 def evaluate(
-    pipe: LDMSegPipeline,
+    model: LDMSegPipeline | Segmenter,
     dataset: PanopticDataset,
     *,
-    steps: int | None = None,
-    sampler: Sampler | None = None,
-    ensemble_size: int = 1,
-    tile_size: float | None = None,
-    tile_overlap: float = 0.25,
-    min_piece: int | None = None,
-    ensemble_flips: EnsembleFlips | None = None,
     seed: int = 0,
     batch_size: int = 8,
     limit: int | None = None,
-    thresholds: Thresholds | None = None,
     class_agnostic: bool = True,
     drop_rate: float | None = None,
     block_size: int = 16,
     on_progress: Callable[[int, int], None] | None = None,
+    **options: Unpack[InferenceKwargs],
 ) -> EvaluationReport:
     """Segment every image, or complete its partial map, and compare with the labels.
 
     Args:
+        model: a pipeline, or any other segmenter.
         dataset: a `CaptionedDataset` for a model whose descriptor reads captions; of several captions the first counts.
-        ensemble_size: draw so many samples of each image, and take what they agree on.
-        tile_size, tile_overlap, min_piece, ensemble_flips: as in the pipeline.
         limit: only the first so many images.
         drop_rate: measure completion: this share of the labels' blocks is dropped and filled in again (figure 9).
         block_size: side of those blocks in pixels.
         class_agnostic: every segment counts as one class; the models draw segments without classes.
         on_progress: called with (images done, images in all).
+        options: of a pipeline (`InferenceOptions`).
+
+    Raises:
+        InputError: `limit` or `batch_size` is below 1, or an option is out of range.
     """
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1 or batch_size < 1:
         raise InputError(f"limit, batch_size: expected at least 1, got {limit} and {batch_size}")
+    segment = as_segmenter(model, **options)
     quality, seconds = PanopticQuality(dataset.categories, class_agnostic=class_agnostic), 0.0
     for first in range(0, count, batch_size):
         indices = range(first, min(first + batch_size, count))
         images, targets = [dataset.image(i) for i in indices], [dataset.map(i) for i in indices]
-        prompt = [dataset.captions(i)[0] for i in indices] if isinstance(dataset, CaptionedDataset) else None
-        asked: dict[str, Any] = {"num_inference_steps": steps, "sampler": sampler, "thresholds": thresholds, "prompt": prompt}
-        asked |= {"ensemble_size": ensemble_size, "ensemble_flips": ensemble_flips}
-        asked |= {"tile_size": tile_size, "tile_overlap": tile_overlap, "min_piece": min_piece}
-        generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in indices]
+        captions = [dataset.captions(i)[0] for i in indices] if isinstance(dataset, CaptionedDataset) else None
+        partials = None
+        if drop_rate is not None:
+            each = zip(targets, indices, strict=True)
+            partials = [drop_blocks(target, drop_rate, block_size, np.random.default_rng([seed, i])) for target, i in each]
         started = time.monotonic()
-        if drop_rate is None:
-            maps = pipe(images, generator=generators, **asked).maps
-        else:
-            given = [drop_blocks(t, drop_rate, block_size, np.random.default_rng([seed, i])) for t, i in zip(targets, indices, strict=True)]
-            maps = pipe.inpaint(images, given, generator=generators, **asked).maps
+        maps = segment(images, partials, image_seeds(seed, indices), captions)
         seconds += time.monotonic() - started
         for prediction, target in zip(maps, targets, strict=True):
             quality.update(prediction, target)
         if on_progress is not None:
             on_progress(indices[-1] + 1, count)
-    settings = {
-        "steps": steps if steps is not None else pipe.config["num_inference_steps"],
-        "sampler": sampler if sampler is not None else pipe.config["sampler"],
-        "seed": seed,
-        "class_agnostic": class_agnostic,
-        **({"ensemble_size": ensemble_size} if ensemble_size > 1 else {}),
-        **({"tile_size": tile_size, "tile_overlap": tile_overlap} if tile_size is not None else {}),
-        **{k: v for k, v in {"min_piece": min_piece, "ensemble_flips": ensemble_flips}.items() if v is not None},
-        **({} if drop_rate is None else {"drop_rate": drop_rate, "block_size": block_size}),
-    }
+    completion = {} if drop_rate is None else {"drop_rate": drop_rate, "block_size": block_size}
+    settings = {"seed": seed, "class_agnostic": class_agnostic, **completion, **getattr(segment, "settings", {})}
     return EvaluationReport(quality.compute(), count, seconds / count, settings)
+
+
+def image_seeds(seed: int, indices: Iterable[int]) -> list[int]:
+    """The seed of each of a data set's images, whatever is drawn of it."""
+    return [seed * 1_000_003 + index for index in indices]
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +45,9 @@ class KnownCells:
         again = autoencoder.encode(pasted).to(whole.dtype)
         return whole.index_copy(0, rows, torch.where(partly[rows], again, whole[rows]))
 
-    def repeated(self, copies: int) -> KnownCells:
-        """Each image so many times, the copies side by side."""
-        return KnownCells(*(part.repeat_interleave(copies, 0) for part in (self.ids, self.latents, self.validity)))
+    def rows(self, places: Sequence[int]) -> KnownCells:
+        """The maps at these places; one may be named several times."""
+        return KnownCells(*(part[list(places)] for part in (self.ids, self.latents, self.validity)))
 
     def to(self, dtype: torch.dtype) -> KnownCells:
         return KnownCells(self.ids, self.latents.to(dtype), self.validity.to(dtype))
@@ -55,8 +56,8 @@ class KnownCells:
 def known_cells(autoencoder: MaskAutoencoder, ids: Tensor) -> KnownCells:
     """Encode partial maps; where an image has nothing known, its latents are zero.
 
-    A cell of which anything is known is first filled with its own nearest known ids (`fill_cells`), so that a single pixel speaks as
-    clearly as a whole cell; `validity` tells how much of it was given.
+    A cell of which anything is known is first filled with its own nearest known ids (`fill_cells`), so that a single pixel counts as
+    much as a whole cell; `validity` tells how much of it was given.
 
     Args:
         ids: (B, H, W) integers in 0..N-1, VOID is unknown.

@@ -1,12 +1,15 @@
-"""A partial map in the model's terms, and what the model drew in the user's (section 3.3)."""
+"""What is known of a map before it is drawn, on the user's side (section 3.3); `ldmseg.inference.cells` is the latents' side."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
+from torch import Tensor
 
 from ldmseg.choices import IdPolicy
 from ldmseg.codes import assign_given
@@ -15,69 +18,141 @@ from ldmseg.inference.cells import shrink_partial
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 
 
-@dataclass(frozen=True)
-class GivenMap:
-    """A partial map, ready for a model.
+@dataclass(frozen=True, eq=False)
+class KnownMap:
+    """A partial map of one photo.
 
     Attributes:
-        map: as it was given, at the photo's size.
-        certain: (H, W) the pixels that are to come back as they are.
-        coded: (S, S) int64 the model's ids on its own square, VOID where nothing is given.
-        certain_coded: (S, S) int64 the same, VOID where not certain.
-        own_ids: the given id of each of the model's.
+        map: (H, W) what is given, VOID where nothing is.
+        certain: (H, W) the given pixels that come back as they are: all of them, unless a rough map is refined.
     """
 
     map: PanopticMap
     certain: NDArray[np.bool_]
-    coded: NDArray[np.int64]
-    certain_coded: NDArray[np.int64]
-    own_ids: dict[int, int]
+
+    @classmethod
+    def of(cls, pmap: PanopticMap, certain: NDArray[np.bool_] | None = None) -> Self:
+        given = pmap.ids != VOID
+        return cls(pmap, given if certain is None else given & certain)
+
+    @property
+    def certain_ids(self) -> NDArray[np.int32]:
+        """(H, W) the ids that come back as they are, VOID elsewhere."""
+        return np.where(self.certain, self.map.ids, VOID)
+
+    def mirrored(self, axes: tuple[int, ...]) -> KnownMap:
+        """Mirrored along these axes."""
+        return KnownMap(mirror(self.map, axes), np.flip(self.certain, axes)) if axes else self
 
 
-def in_model_terms(partial: PanopticMap, size: int, num_ids: int, policy: IdPolicy, certain: NDArray[np.bool_] | None = None) -> GivenMap:
-    """Codes of the given segments by the id policy, on the model's square; a segment keeps at least one of its pixels there.
+def mirror(pmap: PanopticMap, axes: tuple[int, ...]) -> PanopticMap:
+    """The map mirrored along these axes; the same axes give it back."""
+    return pmap.with_ids(np.flip(pmap.ids, axes)) if axes else pmap
+
+
+def known_maps(partials: Sequence[PanopticMap], images: Sequence[Tensor], certain: Any = None, *, refine: bool = False) -> list[KnownMap]:
+    """What is known of each image, checked.
 
     Args:
-        certain: (H, W) which given pixels are sure; all by default.
+        partials: one map per image, of the image's size.
+        certain: for a rough map, (H, W) booleans per image: the pixels that come back as given. None are by default.
+        refine: whether the maps are rough ones; otherwise all that is given is certain.
+
+    Raises:
+        InputError: not one map, or mask, of each image's size.
+    """
+    if len(partials) != len(images):
+        raise InputError(f"partial: expected one map per image ({len(images)}), got {len(partials)}")
+    for index, (partial, image) in enumerate(zip(partials, images, strict=True)):
+        if not isinstance(partial, PanopticMap):
+            raise InputError(f"partial: expected a PanopticMap, got {type(partial).__name__}")
+        if partial.shape != tuple(image.shape[-2:]):
+            raise InputError(f"partial: expected the size of image {index}, {tuple(image.shape[-2:])}, got {partial.shape} (H, W)")
+    if not refine:
+        if certain is not None:
+            raise InputError("certain: expected with method refine only; with the others all that is given is certain")
+        return [KnownMap.of(partial) for partial in partials]
+    masks = [np.zeros(p.shape, dtype=bool) for p in partials] if certain is None else _masks(certain, partials)
+    return [KnownMap.of(partial, mask) for partial, mask in zip(partials, masks, strict=True)]
+
+
+def _masks(certain: Any, partials: Sequence[PanopticMap]) -> list[NDArray[np.bool_]]:
+    masks = [certain] if isinstance(certain, np.ndarray) and certain.ndim == 2 else list(certain)
+    if len(masks) != len(partials):
+        raise InputError(f"certain: expected one mask per image ({len(partials)}), got {len(masks)}")
+    for mask, partial in zip(masks, partials, strict=True):
+        if np.shape(mask) != partial.shape or np.asarray(mask).dtype != bool:
+            raise InputError(f"certain: expected (H, W) booleans of the map's size {partial.shape}, got {np.shape(mask)}")
+    return [np.asarray(mask) for mask in masks]
+
+
+# ------------------------------------------------------------------------------------------------------------ the model's terms
+def check_count(known: KnownMap, num_ids: int) -> None:
+    """
+    Raises:
+        InputError: more segments than the model has ids.
+    """
+    if len(known.map) > num_ids - 1:
+        raise InputError(f"partial: expected at most {num_ids - 1} segments (the model's ids), got {len(known.map)}")
+
+
+@dataclass(frozen=True, eq=False)
+class CodedMap:
+    """A known map in the model's ids, on its own square.
+
+    Attributes:
+        ids: (S, S) int64, VOID where nothing is given.
+        certain_ids: (S, S) int64, the same, VOID where not certain.
+        given: the user's id of each of the model's ids.
+    """
+
+    ids: NDArray[np.int64]
+    certain_ids: NDArray[np.int64]
+    given: Mapping[int, int]
+
+
+def in_model_ids(known: KnownMap, size: int, num_ids: int, policy: IdPolicy) -> CodedMap:
+    """Ids of the given segments by the model's policy; a segment keeps at least one of its pixels on the square.
 
     Raises:
         InputError: more segments than the model has ids.
     """
-    if len(partial) > num_ids - 1:
-        raise InputError(f"partial: expected at most {num_ids - 1} segments (the model's ids), got {len(partial)}")
-    square = PanopticMap(shrink_partial(partial, size))
+    check_count(known, num_ids)
+    square = PanopticMap(shrink_partial(known.map, size))
     codes = assign_given(square.dense, len(square), square.dense >= 0, num_ids, policy, np.random.default_rng(0))
-    own_ids = {int(code): s.id for s, code in zip(square.segments, codes, strict=True)}
-    coded = np.append(codes, VOID)[square.dense]
-    known = partial.ids != VOID
-    if certain is None:
-        return GivenMap(partial, known, coded, coded, own_ids)
-    certain = certain & known
-    code_of = {own: code for code, own in own_ids.items()}
-    sure = PanopticMap(shrink_partial(PanopticMap(np.where(certain, partial.ids, VOID)), size))
-    sure = sure.relabel({s.id: code_of.get(s.id, VOID) for s in sure.segments})  # where many share a pixel, another one may have it here
-    return GivenMap(partial, certain, coded, sure.ids.astype(np.int64), own_ids)
+    given = {int(code): s.id for s, code in zip(square.segments, codes, strict=True)}
+    ids = np.append(codes, VOID)[square.dense]
+    if np.array_equal(known.certain, known.map.ids != VOID):
+        return CodedMap(ids, ids, given)
+    code_of = {own: code for code, own in given.items()}
+    certain = PanopticMap(shrink_partial(PanopticMap(known.certain_ids), size))
+    certain = certain.relabel({s.id: code_of.get(s.id, VOID) for s in certain.segments})  # another may win a shared pixel here
+    return CodedMap(ids, certain.ids.astype(np.int64), given)
 
 
-def complete(drawn: PanopticMap, given: GivenMap) -> PanopticMap:
-    """The completed map: drawn codes under the given ids, new segments under unused ids, and every certain pixel as it was given.
+def complete(drawn: PanopticMap, known: KnownMap, given: Mapping[int, int]) -> PanopticMap:
+    """The completed map: drawn segments under the given ids, new ones under unused ids, and every certain pixel as it was given.
 
     A given segment that was not drawn takes over what was drawn on its marks: the whole of a new segment where it has most of the marks
     there, else the part of a segment that lies nearest to its marks.
+
+    Args:
+        drawn: (H, W) a map in the model's ids.
+        given: the user's id of each of the model's ids (`CodedMap.given`).
     """
-    used = {s.id for s in given.map.segments}
+    used = {s.id for s in known.map.segments}
     fresh = iter(i for i in range(1, len(used) + len(drawn) + 1) if i not in used)
-    drawn = drawn.relabel({s.id: given.own_ids[s.id] if s.id in given.own_ids else next(fresh) for s in drawn.segments})
-    ids = np.where(given.certain, given.map.ids, _with_missing(drawn, given, used))
-    attributes = {s.id: s for s in given.map.segments}
+    drawn = drawn.relabel({s.id: given[s.id] if s.id in given else next(fresh) for s in drawn.segments})
+    ids = np.where(known.certain, known.map.ids, _with_missing(drawn, known, used))
+    attributes = {s.id: s for s in known.map.segments}
     scores = {s.id: s.score for s in drawn.segments}
     present = (int(i) for i in np.unique(ids) if i != VOID)
     return PanopticMap(ids, tuple(attributes.get(i, Segment(i, score=scores.get(i))) for i in present))
 
 
-def _with_missing(drawn: PanopticMap, given: GivenMap, used: set[int]) -> NDArray[np.int32]:
+def _with_missing(drawn: PanopticMap, known: KnownMap, used: set[int]) -> NDArray[np.int32]:
     """(H, W) ids of `drawn` with a place for each certain given segment that it lacks."""
-    marks = np.where(given.certain, given.map.ids, VOID)
+    marks = known.certain_ids
     missing = sorted({int(i) for i in np.unique(marks)} - {VOID} - {s.id for s in drawn.segments})
     ids = np.array(drawn.ids)
     for host in sorted({int(i) for i in np.unique(ids[np.isin(marks, missing)])} - {VOID}) if missing else []:

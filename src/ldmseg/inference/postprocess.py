@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,40 +13,11 @@ from scipy import ndimage
 from skimage.measure import label
 from torch import Tensor
 
-from ldmseg.errors import InputError
+from ldmseg.options import GAP_FREE, Thresholds
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 
 BAND = 2**24
 """Numbers in one band of rows (64 MiB)."""
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What becomes void, and which ids are segments at all.
-
-    Args:
-        probability: a pixel whose best id has less softmax probability is void (paper: 0.5).
-        min_area: a segment with fewer pixels is void (paper: 512).
-        overlap: an id that wins less than this share of the pixels where its own sigmoid is at least 0.5 is no segment (release: 0.5);
-            its pixels go to the next best id (in the release they become void).
-        support: an id that reaches this probability at no pixel is no segment, and its pixels go to the next best id. Between two segments
-            the decoder passes through the codes that lie between theirs; this is what removes such lines without an area threshold.
-    """
-
-    probability: float = 0.5
-    min_area: int = 512
-    overlap: float = 0.5
-    support: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("probability", "overlap", "support"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}: expected 0..1, got {getattr(self, name)}")
-        if self.min_area < 0:
-            raise InputError(f"min_area: expected 0 pixels or more, got {self.min_area}")
-
-
-GAP_FREE = Thresholds(probability=0.0, min_area=0, overlap=0.5, support=0.9)
 
 
 @torch.no_grad()
@@ -91,13 +62,13 @@ def to_panoptic(logits: Tensor, thresholds: Thresholds = GAP_FREE, size: tuple[i
     return PanopticMap(ids.cpu().numpy().astype(np.int32), tuple(Segment(i, score=round(scores[i], 4)) for i in present))
 
 
-def split_pieces(pmap: PanopticMap, min_piece: int, given: NDArray[np.integer] | None = None) -> PanopticMap:
-    """Make connected pieces of a segment segments of their own: for things that lie apart by nature.
+def split_components(pmap: PanopticMap, min_area: int, given: NDArray[np.integer] | None = None) -> PanopticMap:
+    """Make connected components of a segment segments of their own: for things that lie apart by nature.
 
-    The largest piece keeps the segment's id, and so does each that holds a given pixel; the others get unused ids and its attributes.
+    The largest component keeps the segment's id, and so does each that holds a given pixel; the others get unused ids and its attributes.
 
     Args:
-        min_piece: pieces of fewer pixels, unless they hold a given one, go to whatever is nearest.
+        min_area: pixels; smaller components, unless they hold a given pixel, go to whatever is nearest.
         given: (H, W) ids that were given, VOID elsewhere.
     """
     pieces = label(pmap.ids, background=VOID, connectivity=1)  # (H, W) 1.., VOID where void
@@ -115,7 +86,7 @@ def split_pieces(pmap: PanopticMap, min_piece: int, given: NDArray[np.integer] |
         for piece in own[~fixed[own] & (own != largest)]:
             ids[piece], attributes[unused] = unused, replace(s, id=unused)
             unused += 1
-    small = ((areas < min_piece) & ~fixed & (owner != VOID))[pieces]
+    small = ((areas < min_area) & ~fixed & (owner != VOID))[pieces]
     whole = ids[pieces]
     if small.any() and (~small & (whole != VOID)).any():
         nearest = ndimage.distance_transform_edt(small | (whole == VOID), return_distances=False, return_indices=True)

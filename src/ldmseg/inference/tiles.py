@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
 import numpy as np
-from torch import Tensor
+import torch
 
 from ldmseg.errors import InputError
+from ldmseg.inference.known import KnownMap
+from ldmseg.inference.samples import Sample, drawn_seed
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 
 
@@ -28,23 +30,6 @@ class Tile:
     number: int
     seen: tuple[slice, slice]
     kept: tuple[slice, slice]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What the model is to draw: the window of one photo, and what is known of its map there.
-
-    Attributes:
-        image: (3, h, w).
-        partial: (h, w), VOID where nothing is drawn yet.
-        of: which photo it belongs to.
-        number: which tile of it.
-    """
-
-    image: Tensor
-    partial: PanopticMap
-    of: int
-    number: int
 
 
 def tile_pixels(tile_size: float, shape: tuple[int, int]) -> int:
@@ -90,28 +75,38 @@ def _divided(length: int, size: int, overlap: float) -> list[tuple[slice, slice]
 
 
 def draw_in_tiles(
-    images: Sequence[Tensor],
-    partials: Sequence[PanopticMap],
+    samples: Sequence[Sample],
     tile_size: float,
     overlap: float,
-    draw: Callable[[list[Piece]], list[PanopticMap]],
+    most: int,
+    draw: Callable[[list[Sample]], list[PanopticMap]],
 ) -> list[PanopticMap]:
-    """Complete each photo's map window by window.
+    """Draw each sample's map window by window.
 
-    The outer rim of a window, where segments are cut off, is drawn anew by the next window, which sees the rest as a partial map
+    The outer rim of a window, where segments are cut off, is drawn anew by the next window, which sees the rest as a known map
     (section 3.3): a segment goes on under its id as far as it reaches, and nothing is left to be stitched.
 
     Args:
-        images: (3, H, W) each.
-        partials: (H, W) each; what they give comes back exactly.
-        draw: completes pieces, at most one tile of each photo's neighbourhood at once.
+        samples: what they know comes back exactly.
+        tile_size: see `tile_pixels`.
+        most: segments that the model can be given; of more, a window knows the largest.
+        draw: completes windows, which are samples too; at most one of each photo's neighbourhood at once.
     """
-    canvases = [_Canvas(partial) for partial in partials]
-    plans = [waves((i.shape[-2], i.shape[-1]), tile_pixels(tile_size, (i.shape[-2], i.shape[-1])), overlap) for i in images]
+    seeds = [drawn_seed(sample.generator) for sample in samples]
+    canvases = [_Canvas(sample) for sample in samples]
+    plans = [waves(sample.shape, tile_pixels(tile_size, sample.shape), overlap) for sample in samples]
     for wave in range(max(len(plan) for plan in plans)):
         tiles = [(of, tile) for of, plan in enumerate(plans) if wave < len(plan) for tile in plan[wave]]
-        pieces = [Piece(images[of][(slice(None), *tile.seen)], canvases[of].window(tile), of, tile.number) for of, tile in tiles]
-        for (of, tile), drawn in zip(tiles, draw(pieces), strict=True):
+        windows = [
+            replace(
+                samples[of],
+                image=samples[of].image[(slice(None), *tile.seen)],
+                known=KnownMap.of(canvases[of].window(tile).largest(most)),
+                generator=torch.Generator().manual_seed(seeds[of] + tile.number),
+            )
+            for of, tile in tiles
+        ]
+        for (of, tile), drawn in zip(tiles, draw(windows), strict=True):
             canvases[of].paste(tile, drawn)
     return [canvas.drawn() for canvas in canvases]
 
@@ -119,10 +114,10 @@ def draw_in_tiles(
 class _Canvas:
     """The map of one photo as it grows."""
 
-    def __init__(self, partial: PanopticMap) -> None:
-        self._given = partial
-        self._ids = np.array(partial.ids)
-        self._fresh = _unused({s.id for s in partial.segments})
+    def __init__(self, sample: Sample) -> None:
+        self._given = () if sample.known is None else sample.known.map.segments
+        self._ids = np.full(sample.shape, VOID, dtype=np.int32) if sample.known is None else np.array(sample.known.map.ids)
+        self._fresh = _unused({s.id for s in self._given})
         self._scores: dict[int, list[tuple[int, float]]] = defaultdict(list)  # id -> pixels and score of each part
 
     def window(self, tile: Tile) -> PanopticMap:
@@ -143,7 +138,7 @@ class _Canvas:
         self._ids[tile.kept] = np.where(before != VOID, before, ids)
 
     def drawn(self) -> PanopticMap:
-        attributes = {s.id: s for s in self._given.segments}
+        attributes = {s.id: s for s in self._given}
         present = np.unique(self._ids[self._ids != VOID]).tolist()
         segments = tuple(attributes.get(i, Segment(i, score=self._score(i))) for i in present)
         return PanopticMap(self._ids, segments)

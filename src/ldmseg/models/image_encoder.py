@@ -40,9 +40,11 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         latent_channels: C of the latents.
         downscale: f, the image's pixels per latent cell along each side.
         trainable: whether its weights are trained together with the denoiser.
+        input_scale: the photo that it takes is so many times the size of the map that is drawn.
     """
 
     trainable: ClassVar[bool]
+    input_scale: int = 1
 
     @property
     @abstractmethod

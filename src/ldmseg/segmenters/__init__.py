@@ -1,0 +1,7 @@
+"""Methods that segment photos and complete maps, all called alike: the pipeline, and what it is compared with."""
+
+from ldmseg.segmenters.base import Photo, Segmenter
+from ldmseg.segmenters.baselines import Baseline, BaselineSegmenter
+from ldmseg.segmenters.diffusion import PipelineSegmenter, as_segmenter
+
+__all__ = ["Baseline", "BaselineSegmenter", "Photo", "PipelineSegmenter", "Segmenter", "as_segmenter"]

@@ -13,6 +13,7 @@ from skimage.segmentation import watershed
 from ldmseg.errors import InputError
 from ldmseg.inference.boundaries import spread
 from ldmseg.panoptic import VOID, PanopticMap
+from ldmseg.segmenters.base import Photo
 
 Baseline = Literal["walker", "watershed", "nearest"]
 """`walker` (Grady, "Random Walks for Image Segmentation", 2006) is the pipeline's own border step without a network: what is above it, the
@@ -48,9 +49,31 @@ def complete(name: Baseline, image: NDArray[np.uint8], partial: PanopticMap) -> 
     return partial.with_ids(np.where(known, partial.ids, ids))
 
 
-def check_baselines(names: Sequence[str]) -> None:
-    """Before anything is computed.
+class BaselineSegmenter:
+    """A baseline as a segmenter, of partial maps only.
 
+    Raises:
+        InputError: an unknown name.
+    """
+
+    def __init__(self, name: Baseline) -> None:
+        check_baselines([name])
+        self.name = name
+
+    def __call__(
+        self,
+        images: Sequence[Photo],
+        partials: Sequence[PanopticMap] | None,
+        seeds: Sequence[int],
+        captions: Sequence[str] | None = None,
+    ) -> list[PanopticMap]:
+        if partials is None:
+            raise InputError(f"partials: expected a partial map of each photo for the baseline {self.name!r}, got none")
+        return [complete(self.name, image, partial) for image, partial in zip(images, partials, strict=True)]
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """
     Raises:
         InputError: an unknown name.
     """

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ldmseg.atomic import check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, configure_logging, print_json, say
-from ldmseg.cli.outputs import check_output_folder
 
 
 def cache(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ldmseg.atomic import check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.cli.lists import words
-from ldmseg.cli.outputs import check_output_folder
 from ldmseg.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ldmseg.atomic import check_output_file
 from ldmseg.cli.console import Progress, say
-from ldmseg.cli.outputs import check_output_file
 
 
 def show(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ldmseg.choices import IdPolicy
 from ldmseg.codes import assign_given, limit_segments
-from ldmseg.config import DataConfig, DiffusionRunConfig
+from ldmseg.config import INFERENCE, DataConfig, DiffusionRunConfig
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import PanopticDataset, load_dataset
 from ldmseg.data.latent_cache import LatentCache
@@ -136,7 +136,8 @@ class DiffusionStage(Stage):
         return view.image(self.train_data.image(item), color)
 
     def collate(self, samples: Sequence[Prepared]) -> DiffusionBatch:
-        photos, ids, known = (torch.from_numpy(np.stack(parts)) for parts in zip(*(s[2:5] for s in samples), strict=True))
+        arrays = zip(*((s.photo, s.ids, s.known) for s in samples), strict=True)
+        photos, ids, known = (torch.from_numpy(np.stack(parts)) for parts in arrays)
         numbers, items, captions = (tuple(parts) for parts in zip(*((s.number, s.item, s.caption) for s in samples), strict=True))
         return DiffusionBatch(photos, ids.long(), known.long(), numbers, items, captions)
 
@@ -207,13 +208,8 @@ class DiffusionStage(Stage):
             self.schedule,
             image_size=config.data.size,
             id_policy=config.id_policy,
-            num_inference_steps=config.validation.steps,
-            sampler=config.validation.sampler,
             descriptor=self.descriptor,
-            guidance_scale=config.descriptors.guidance_scale,
-            tile_size=config.validation.tile_size,
-            min_piece=config.validation.min_piece,
-            ensemble_flips=config.validation.ensemble_flips,
+            inference=INFERENCE.updated({"guidance_scale": config.descriptors.guidance_scale, **config.inference}),
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
@@ -226,9 +222,7 @@ class DiffusionStage(Stage):
         return self.val_items.readable(data)
 
     def validate(self) -> tuple[dict[str, float], Image.Image | None]:
-        pipe = self.pipeline()
-        data = self._readable_val_data
-        config = self.config
+        pipe, data, config = self.pipeline(), self._readable_val_data, self.config
         report = evaluate(pipe, data, seed=config.seed, batch_size=config.optim.batch_size, limit=config.validation.limit)
         stat = report.quality.all
         rows = []

@@ -1,0 +1,131 @@
+"""The photos of a labelling run, and the partial maps beside them, checked before anything is computed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ldmseg.atomic import check_output_folder
+from ldmseg.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+OnProgress = Callable[[int, int], None]
+"""Called with (photos done, photos in all)."""
+
+OVERLAY = "_overlay"
+"""What an overlay's name has after the photo's stem."""
+
+CONFIDENCE, PANELS = "_confidence", "_panels"
+"""The same of the heat map, and of the picture that shows everything side by side."""
+
+@dataclass(frozen=True)
+class Pictures:
+    """Which pictures are wanted beside the map, by what their names have after the photo's stem."""
+
+    suffixes: tuple[str, ...] = (OVERLAY,)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo that can be read.
+
+    Attributes:
+        image_id: the stem's number where all stems are different numbers (as COCO's are), else the position from 1.
+        size: (height, width) in pixels, upright.
+    """
+
+    path: Path
+    image_id: int
+    size: tuple[int, int]
+
+
+def check_photos(images: Sequence[Path], output: Path, pictures: Pictures, on_progress: OnProgress) -> list[Photo]:
+    """Read every photo once, so that the first bad one ends the run before anything is computed or written.
+
+    Raises:
+        InputError: a photo cannot be read or its name is no text, two outputs would have the same name, or an output would replace a photo.
+    """
+    from ldmseg.formats.image import list_images, read_image
+
+    paths = list_images(images)
+    check_output_folder(output)
+    _check_names(paths, output, pictures)
+    sizes: list[tuple[int, int]] = []
+    with ThreadPoolExecutor() as pool:
+        for size in pool.map(lambda path: read_image(path).size, paths):
+            sizes.append(size)
+            on_progress(len(sizes), len(paths))
+    ids = _image_ids(paths)
+    return [Photo(path, image_id, (height, width)) for path, image_id, (width, height) in zip(paths, ids, sizes, strict=True)]
+
+
+def _check_names(paths: Sequence[Path], output: Path, pictures: Pictures) -> None:
+    photos, writers = {path.resolve() for path in paths}, dict[str, Path]()
+    for path in paths:
+        if not _is_text(path.name):
+            raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {path.name!r}")
+        for name in output_names(path, pictures):
+            if (output / name).resolve() in photos:
+                raise InputError(f"--output: expected a folder where no photo would be replaced, got '{output}', which holds '{name}'")
+            other = writers.setdefault(name, path)
+            if other is not path:
+                raise InputError(f"images: '{other}' and '{path}' would both write '{name}'; rename one, or use --no-overlay")
+
+
+def _is_text(name: str) -> bool:
+    """Bytes that are none are kept in paths as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def output_names(path: Path, pictures: Pictures) -> list[str]:
+    """The names of the pictures that are written for a photo, its map's first."""
+    return [f"{path.stem}.png", *(f"{path.stem}{suffix}.png" for suffix in pictures.suffixes)]
+
+
+def _image_ids(paths: Sequence[Path]) -> list[int]:
+    numbers = [int(path.stem) for path in paths if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 16]  # JSON's doubles
+    distinct = len(set(numbers)) == len(paths)
+    return numbers if distinct else list(range(1, len(paths) + 1))
+
+
+def photo_generator(seed: int, path: Path) -> torch.Generator:
+    """Randomness of one photo: a function of the seed and the file's stem, so that other photos do not matter."""
+    import torch
+
+    digest = hashlib.sha256(f"{seed}:{path.stem}".encode("utf-8", "surrogateescape")).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+
+
+def check_partials(photos: Sequence[Photo], partial: Path, output: Path, option: str, pictures: Pictures) -> dict[Path, Path]:
+    """The label PNG of each photo; each is read once.
+
+    Raises:
+        InputError: a PNG is missing, unreadable, of another size than its photo, holds ids that the result cannot, or would be replaced.
+    """
+    from ldmseg.formats.id_png import MAX_RGB_ID
+    from ldmseg.formats.label_png import read_label_png
+
+    if not partial.is_dir() and len(photos) > 1:
+        raise InputError(f"{option}: expected a folder with <stem>.png for each of {len(photos)} photos, got '{partial}'")
+    found = {photo.path: partial / f"{photo.path.stem}.png" if partial.is_dir() else partial for photo in photos}
+    written = {(output / name).resolve() for photo in photos for name in output_names(photo.path, pictures)}
+    for photo in photos:
+        path = found[photo.path]
+        if not path.is_file():
+            raise InputError(f"{option}: expected a label PNG for '{photo.path}', found no '{path}'")
+        if path.resolve() in written:
+            raise InputError(f"--output: expected a folder where no given map would be replaced, got '{output}', which holds '{path.name}'")
+        pmap = read_label_png(path)
+        if pmap.shape != photo.size:
+            (height, width), (got_height, got_width) = photo.size, pmap.shape
+            raise InputError(f"{option}: '{path}': expected {width}x{height}, the size of '{photo.path}', got {got_width}x{got_height}")
+        highest = pmap.segments[-1].id if pmap.segments else 0
+        if highest > MAX_RGB_ID:
+            raise InputError(f"{option}: '{path}': expected ids up to {MAX_RGB_ID}, got {highest}")
+    return found

@@ -1,0 +1,37 @@
+"""What every segmenter does: photos, partial maps and seeds in, maps out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldmseg.panoptic import PanopticMap
+
+Photo = NDArray[np.uint8]
+
+
+class Segmenter(Protocol):
+    """Segments photos, or completes partial maps of them. Evaluation, benchmarks and tools know nothing else of a method."""
+
+    def __call__(
+        self,
+        images: Sequence[Photo],
+        partials: Sequence[PanopticMap] | None,
+        seeds: Sequence[int],
+        captions: Sequence[str] | None = None,
+    ) -> list[PanopticMap]:
+        """One map per photo.
+
+        Args:
+            images: (H, W, 3) each.
+            partials: (H, W) each, VOID where unknown; known pixels come back as they are. None segments the photos unaided.
+            seeds: of each photo's randomness, so that a result does not depend on the batch.
+            captions: of each photo, for a segmenter that reads them.
+
+        Raises:
+            InputError: the segmenter cannot do what is asked for.
+        """
+        ...
