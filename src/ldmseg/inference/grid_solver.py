@@ -85,6 +85,43 @@ class _Entries:
 
 
 @dataclass(frozen=True)
+class _Fronts:
+    """The entries of n blocks, before their own pixels are eliminated.
+
+    Attributes:
+        own: (n, s) numbers of the pixels that go next.
+        rim: (n, t) numbers of those that are left to later levels.
+        inner: (n, s, s) entries between own pixels.
+        between: (n, s, t) entries between own pixels and rim.
+        outer: (n, t, t) what has been added to the entries of the rim.
+    """
+
+    own: Tensor
+    rim: Tensor
+    inner: Tensor
+    between: Tensor
+    outer: Tensor
+
+    def add(self, entries: Tensor, places: list[tuple[int, int, int]]) -> None:
+        """Add (n, u, u) `entries`; `places` says which of them belong where: from, to, length, where the rim follows the own pixels."""
+        s = self.own.shape[1]
+        for row, to_row, height in places:
+            for column, to_column, width in places:
+                if to_row < s:
+                    target = self.inner if to_column < s else self.between
+                elif to_column < s:
+                    continue  # the same as of own pixels and rim
+                else:
+                    target = self.outer
+                top, left = to_row - s * (to_row >= s), to_column - s * (to_column >= s)
+                target[:, top : top + height, left : left + width] += entries[:, row : row + height, column : column + width]
+
+    def couple_own(self, some: Tensor, others: Tensor, coupling: Tensor) -> None:
+        self.inner[:, some, others] -= coupling
+        self.inner[:, others, some] -= coupling
+
+
+@dataclass(frozen=True)
 class _Level:
     """The factors of n blocks, each with s pixels of its own and a rim of t pixels.
 
@@ -156,72 +193,70 @@ def _padded(length: int) -> tuple[int, int]:
 
 def _factorised(tiling: _Tiling, entries: _Entries) -> Iterator[_Level]:
     """The levels from the leaves to the whole image."""
-    level, schur = _eliminated(*_leaves(tiling, entries))
+    level, schur = _eliminated(_leaves(tiling, entries))
     yield level
     while tiling.rows * tiling.columns > 1:
-        level, schur = _eliminated(*_joined(tiling, schur, entries))
+        level, schur = _eliminated(_joined(tiling, schur, entries))
         tiling = tiling.joined()
         yield level
 
 
-def _eliminated(own: Tensor, rim: Tensor, front: Tensor) -> tuple[_Level, Tensor]:
-    """(n, s + t, s + t) entries of own pixels and rim -> the factors, and (n, t, t) what is left of the rim's (Schur complement)."""
-    s = own.shape[1]
-    lower = torch.linalg.cholesky(front[:, :s, :s])
-    across = torch.linalg.solve_triangular(lower, front[:, :s, s:], upper=False)
-    return _Level(own, rim, lower.float(), across.float()), torch.baddbmm(front[:, s:, s:], across.mT, across, alpha=-1)
+def _eliminated(fronts: _Fronts) -> tuple[_Level, Tensor]:
+    """The factors, and (n, t, t) what is left of the rim's entries (the Schur complement)."""
+    lower = torch.linalg.cholesky(fronts.inner)
+    across = torch.linalg.solve_triangular(lower, fronts.between, upper=False)
+    return _Level(fronts.own, fronts.rim, lower.float(), across.float()), torch.baddbmm(fronts.outer, across.mT, across, alpha=-1)
 
 
-def _leaves(tiling: _Tiling, entries: _Entries) -> tuple[Tensor, Tensor, Tensor]:
-    """Own pixels, rim and entries of the smallest blocks."""
+def _empty(own: Tensor, rim: Tensor) -> _Fronts:
+    (n, s), t = own.shape, rim.shape[1]
+    return _Fronts(own, rim, *(torch.zeros(n, rows, columns, dtype=torch.float64) for rows, columns in ((s, s), (s, t), (t, t))))
+
+
+def _leaves(tiling: _Tiling, entries: _Entries) -> _Fronts:
+    """The smallest blocks."""
     h, w = tiling.h, tiling.w
-    own, rim = tiling.numbers(entries.grid, 0, 0, h, w), tiling.rim(entries.grid)
-    front = _empty(own, rim)
-    place = torch.arange(h * w).view(h, w)
-    front[:, place, place] = entries.diagonal[own].view(-1, h, w)
-    _couple(front, place[:, :-1], place[:, 1:], entries.right[own[:, place[:, :-1]]])
-    _couple(front, place[:-1], place[1:], entries.down[own[:, place[:-1]]])
+    fronts = _empty(tiling.numbers(entries.grid, 0, 0, h, w), tiling.rim(entries.grid))
+    own, rim, place = fronts.own, fronts.rim, torch.arange(h * w).view(h, w)
+    fronts.inner.diagonal(dim1=1, dim2=2)[:] = entries.diagonal[own]
+    fronts.couple_own(place[:, :-1].flatten(), place[:, 1:].flatten(), entries.right[own[:, place[:, :-1].flatten()]])
+    fronts.couple_own(place[:-1].flatten(), place[1:].flatten(), entries.down[own[:, place[:-1].flatten()]])
     edges = (place[0], place[-1], place[:, 0], place[:, -1])
     for side, (start, length) in enumerate(zip(tiling.starts(0), tiling.sides, strict=True)):
         if length:
-            outer = torch.arange(start, start + length)
+            outside = torch.arange(start, start + length)
             coupling = entries.down if side in (ABOVE, BELOW) else entries.right
-            nearer = rim[:, outer] if side in (ABOVE, LEFT) else own[:, edges[side]]  # whose right or lower neighbour the other one is
-            _couple(front, edges[side], outer + h * w, coupling[nearer])
-    return own, rim, front
+            nearer = rim[:, outside] if side in (ABOVE, LEFT) else own[:, edges[side]]  # whose right or lower neighbour the other one is
+            fronts.between[:, edges[side], outside] -= coupling[nearer]
+    return fronts
 
 
-def _joined(tiling: _Tiling, schur: Tensor, entries: _Entries) -> tuple[Tensor, Tensor, Tensor]:
-    """The same of the next level, whose own pixels are the lines between the blocks that it joins."""
+def _joined(tiling: _Tiling, schur: Tensor, entries: _Entries) -> _Fronts:
+    """The next level, whose own pixels are the lines between the blocks that it joins."""
     joined, parts = tiling.joined(), tiling.parts
     step, length = (tiling.h + 1, tiling.w) if tiling.by_rows else (tiling.w + 1, tiling.h)
     ends, coupling = ((LEFT, RIGHT), entries.right) if tiling.by_rows else ((ABOVE, BELOW), entries.down)
     lines = []
     for at in range(step - 1, parts * step - 1, step):
         lines.append(joined.numbers(entries.grid, *((at, 0, 1, length) if tiling.by_rows else (0, at, length, 1))))
-    own, rim = torch.cat(lines, 1), joined.rim(entries.grid)
-    front = _empty(own, rim)
+    fronts = _empty(torch.cat(lines, 1), joined.rim(entries.grid))
     grouped = (joined.rows, parts, joined.columns) if tiling.by_rows else (joined.rows, joined.columns, parts)
     for part, block in enumerate(schur.view(*grouped, *schur.shape[1:]).unbind(1 if tiling.by_rows else 2)):
-        places = _places(tiling, part)
-        for row, to_row, height in places:
-            for column, to_column, width in places:
-                target = front[:, to_row : to_row + height, to_column : to_column + width]
-                target += block.flatten(0, 1)[:, row : row + height, column : column + width]
-    place = torch.arange(own.shape[1])
-    front[:, place, place] += entries.diagonal[own]
-    first, last = (joined.starts(own.shape[1])[end] for end in ends)
-    for i, line in enumerate(place.split(length)):
-        _couple(front, line[:-1], line[1:], coupling[own[:, line[:-1]]])
+        fronts.add(block.flatten(0, 1), _places(tiling, part))
+    own, rim = fronts.own, fronts.rim
+    fronts.inner.diagonal(dim1=1, dim2=2).add_(entries.diagonal[own])
+    first, last = (joined.starts(0)[end] for end in ends)
+    for i, line in enumerate(torch.arange(own.shape[1]).split(length)):
+        fronts.couple_own(line[:-1], line[1:], coupling[own[:, line[:-1]]])
         if joined.sides[ends[0]]:
-            place_on_side = torch.tensor([(i + 1) * step - 1])
-            _couple(front, line[:1], place_on_side + first, coupling[rim[:, place_on_side + first - own.shape[1]]])
-            _couple(front, line[-1:], place_on_side + last, coupling[own[:, line[-1:]]])
-    return own, rim, front
+            at = (i + 1) * step - 1
+            fronts.between[:, i * length, first + at] -= coupling[rim[:, first + at]]
+            fronts.between[:, (i + 1) * length - 1, last + at] -= coupling[own[:, (i + 1) * length - 1]]
+    return fronts
 
 
 def _places(tiling: _Tiling, part: int) -> list[tuple[int, int, int]]:
-    """Where the sides of a part's rim lie in the front of the block that it is joined into: from, to and length of each."""
+    """Where the sides of a part's rim lie among the pixels of the block that it is joined into: from, to and length of each."""
     joined, last = tiling.joined(), tiling.parts - 1
     step, length = (tiling.h + 1, tiling.w) if tiling.by_rows else (tiling.w + 1, tiling.h)
     before, after = (ABOVE, BELOW) if tiling.by_rows else (LEFT, RIGHT)
@@ -235,14 +270,4 @@ def _places(tiling: _Tiling, part: int) -> list[tuple[int, int, int]]:
         else:
             to += part * step
         places.append((start, to, tiling.sides[side]))
-    return places
-
-
-def _empty(own: Tensor, rim: Tensor) -> Tensor:
-    size = own.shape[1] + rim.shape[1]
-    return torch.zeros(len(own), size, size, dtype=torch.float64)
-
-
-def _couple(front: Tensor, some: Tensor, others: Tensor, coupling: Tensor) -> None:
-    front[:, some, others] -= coupling
-    front[:, others, some] -= coupling
+    return [place for place in places if place[2]]
