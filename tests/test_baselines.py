@@ -45,7 +45,7 @@ def test_edges_stop_the_others(name: Baseline) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 6), st.floats(0, 1), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_known_pixels_stay_and_the_rest_gets_given_ids(
     name: Baseline, height: int, width: int, count: int, share: float, seed: int
 ) -> None:

@@ -154,7 +154,7 @@ def test_a_large_photo_is_worked_on_smaller() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.booleans(), st.integers(0, 2**32 - 1))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_given_pixels_stay_and_no_id_is_invented(height: int, width: int, share: float, void: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth = rng.integers(0 if void else 1, 6, (height, width))

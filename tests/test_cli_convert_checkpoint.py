@@ -24,11 +24,12 @@ from ldmseg.pipeline import LDMSegPipeline
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 STAGE_2_FILES = {
+    "manifest.json",
     "model_index.json",
     "scheduler/scheduler_config.json",
     *(f"{part}/{file}" for part in ("mask_autoencoder", "image_encoder", "unet") for file in ("config.json", WEIGHTS)),
 }
-STAGE_1_FILES = {"mask_autoencoder/config.json", f"mask_autoencoder/{WEIGHTS}"}
+STAGE_1_FILES = {"manifest.json", "mask_autoencoder/config.json", f"mask_autoencoder/{WEIGHTS}"}
 
 
 @pytest.fixture(scope="module")

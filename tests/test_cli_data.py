@@ -9,6 +9,7 @@ from PIL import Image
 
 from ldmseg.data.scenes import CATEGORIES, generate_scene
 from ldmseg.formats.coco_panoptic import open_root
+from ldmseg.locking import locked
 
 
 def test_scenes_are_a_coco_panoptic_data_set(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -78,3 +79,11 @@ def test_show_refuses_what_is_no_data_set(capsys: pytest.CaptureFixture[str], tm
     assert refused(capsys, "data", "show", "--data", data, "-o", tmp_path / "sheet.png")
     assert "--output" in refused(capsys, "data", "show", "--data", "scenes:1", "-o", tmp_path)
     assert files_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize("verb", [["scenes", "--count", 1, "--size", 32], ["partial", "--data", "scenes:1:val"]])
+def test_one_process_at_a_time_writes_into_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path, verb: list[object]) -> None:
+    with locked(tmp_path):
+        assert "is in use by process" in refused(capsys, "data", *verb, "-o", tmp_path)
+    assert files_in(tmp_path) == set()
+    done(capsys, "data", *verb, "-o", tmp_path)

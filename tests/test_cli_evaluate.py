@@ -144,6 +144,7 @@ def test_help_names_every_kind() -> None:
 def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     scenes = ["evaluate", "--model", model, "--device", "cpu", "--data", "scenes:1:val"]
     assert "--block-size" in refused(capsys, *scenes, "--block-size", 8)
+    assert "--class-aware" in refused(capsys, *scenes, "--class-aware")
     assert "--drop-rate" in refused(capsys, *scenes, "--drop-rate", 2)
     assert "--report" in refused(capsys, *scenes, "--report", tmp_path)
     assert "--model" in refused(capsys, "evaluate", "--data", "scenes:1:val", "--model", tmp_path)

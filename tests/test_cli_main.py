@@ -15,7 +15,7 @@ from ldmseg.cli.console import Progress, configure_logging
 from ldmseg.errors import InputError
 
 VERBS = ["segment", "inpaint", "evaluate", "score", "train", "report", "data", "convert-checkpoint", "info"]
-HEAVY = ["torch", "diffusers", "transformers", "accelerate", "matplotlib", "numpy", "PIL", "scipy"]
+HEAVY = ["torch", "diffusers", "transformers", "accelerate", "matplotlib", "numpy", "PIL", "scipy", "skimage", "yaml"]
 
 
 @pytest.mark.parametrize("args", [[], ["--help"], *([verb, "--help"] for verb in VERBS), ["train", "diffusion", "--help"]])
@@ -26,18 +26,6 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]"
     assert "Usage" in shown
-
-
-def test_help_is_fast() -> None:
-    """In processor time, so that a busy machine does not matter."""
-    assert min(_seconds([sys.executable, "-m", "ldmseg", "--help"]) for _ in range(3)) < 0.5
-
-
-def _seconds(command: list[str]) -> float:
-    before = os.times()
-    subprocess.run(command, capture_output=True, check=True)
-    after = os.times()
-    return after.children_user - before.children_user + after.children_system - before.children_system
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

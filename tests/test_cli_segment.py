@@ -16,6 +16,7 @@ from ldmseg.choices import Sampler
 from ldmseg.formats.coco_panoptic import open_root
 from ldmseg.formats.id_png import read_id_png
 from ldmseg.labelling.photos import photo_generator
+from ldmseg.locking import locked
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +213,7 @@ def test_damaged_models(capsys: pytest.CaptureFixture[str], tmp_path: Path, part
 
 def _disk_is_full_after(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
     """The system refuses to sync the file after so many."""
-    real, count = atomic._sync, 0
+    real, count = atomic.sync, 0
 
     def sync(path: Path) -> None:
         nonlocal count
@@ -221,7 +222,7 @@ def _disk_is_full_after(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         real(path)
 
-    monkeypatch.setattr(atomic, "_sync", sync)
+    monkeypatch.setattr(atomic, "sync", sync)
 
 
 @pytest.mark.parametrize("files", [0, 1, 2])
@@ -259,3 +260,26 @@ def test_what_was_done_before_an_interruption_is_listed(
     assert (result.code, result.out, result.err) == (130, "", "ldmseg: interrupted\n")
     assert [record.file_name for record in open_root(tmp_path / "out")] == ["a.png", "b.png"]
     assert all(record.read_map().shape == (24, 40) for record in open_root(tmp_path / "out"))
+
+
+def test_two_processes_do_not_write_into_one_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    """Each left a panoptic.json of its own maps alone."""
+    args = ["segment", photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model, "--device", "cpu"]
+    with locked(tmp_path / "out"):
+        assert "out' is in use by process" in refused(capsys, *args)
+    done(capsys, *args)
+    assert files_in(tmp_path / "out") == {"a.png", "a_overlay.png", "panoptic.json"}
+
+
+def test_photos_of_too_many_pixels(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    args = ["segment", photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model, "--device", "cpu", "--max-pixels"]
+    assert "expected at most 959 pixels, got 40 x 24; --max-pixels" in refused(capsys, *args, 959)
+    done(capsys, *args, 960)
+
+
+def test_a_circle_of_links_in_the_output_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").symlink_to("a_overlay.png")
+    (tmp_path / "out" / "a_overlay.png").symlink_to("a.png")
+    result = run(capsys, "segment", photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model, "--device", "cpu")
+    assert result.code in (0, 2) and "Traceback" not in result.err and result.err.count("\n") == 1

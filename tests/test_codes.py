@@ -44,7 +44,7 @@ def test_decoding_survives_noise(code: Code) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(get_args(IdPolicy)), st.integers(1, 15))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_segment_gets_its_own_id(seed: int, policy: IdPolicy, count: int) -> None:
     rng = np.random.default_rng(seed)
     pmap = PanopticMap(rng.integers(0, count + 1, (9, 7)) * 1000)

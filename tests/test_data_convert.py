@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +289,66 @@ def test_names_that_meet(tmp_path: Path) -> None:
         convert_dataset(f"labels:{tmp_path / 'source'}", tmp_path / "out", "cityscapes", split="val")
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ldmseg.data.convert import convert_dataset, staging
+left = int(sys.argv[3])
+
+def counting(function):
+    def call(*args, **kwargs):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+    return call
+
+for module, name in ((os, "rename"), (staging, "write_json"), (staging.shutil, "rmtree")):
+    setattr(module, name, counting(getattr(module, name)))
+convert_dataset(sys.argv[1], Path(sys.argv[2]), "coco-panoptic", split="val")
+"""
+
+
+@pytest.mark.parametrize("survived", range(5))
+def test_a_killed_conversion_can_be_run_again(tmp_path: Path, survived: int) -> None:
+    """Killed before its parts were complete, before each of three moves, or after them, when only the hidden folder was left to remove."""
+    spec, out = source(tmp_path, "labels"), tmp_path / "out"
+    convert_dataset(spec, tmp_path / "whole", "coco-panoptic", split="val")
+    out.mkdir()
+    (out / "mine.txt").touch()
+    command = [sys.executable, "-c", KILLED, spec, str(out), str(survived)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert list(out.glob(".converting.*"))
+    if survived < 4:
+        convert_dataset(spec, out, "coco-panoptic", split="val")
+    else:
+        with pytest.raises(InputError, match="where it would be overwritten"):
+            convert_dataset(spec, out, "coco-panoptic", split="val")
+    assert files_in(out) == files_in(tmp_path / "whole") | {"mine.txt"}
+
+
+def test_a_list_of_moves_that_leads_elsewhere_moves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    leftover = tmp_path / "out" / ".converting.0"
+    for number, moves in enumerate((["../mine", "x"], [str(tmp_path / "mine"), "x"], ["."], {}, [1], [])):
+        leftover.mkdir(parents=True)
+        (leftover / "moving.json").write_text(json.dumps(moves))
+        with staged(tmp_path / "out", [f"x{number}"]) as stage:
+            (stage / f"x{number}").touch()
+        assert not leftover.exists()
+    assert (tmp_path / "mine").is_dir() and files_in(tmp_path / "out") == {f"x{n}" for n in range(6)}
+
+
+def test_two_conversions_into_one_folder(tmp_path: Path) -> None:
+    with staged(tmp_path / "out", ["x"]) as stage:
+        with pytest.raises(InputError, match=r"output: '.*out' is in use by process"):
+            convert_dataset(source(tmp_path, "labels"), tmp_path / "out", "coco-panoptic")
+        (stage / "x").touch()
+    assert files_in(tmp_path / "out") == {"x"}
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_street_survives_cityscapes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Ids change, but not which pixels belong together, to which class, and whether they are a crowd."""

@@ -106,7 +106,7 @@ def test_input_channel_order() -> None:
     assert torch.equal(seen[1], torch.cat([x, condition.image, torch.zeros(2, 9, 4, 4)], dim=1))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_any_size_comes_back(height: int, width: int) -> None:
     denoiser = tiny(partial=True)

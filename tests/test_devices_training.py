@@ -232,7 +232,7 @@ def test_a_killed_process_ends_the_run(victim: str, configs: dict[str, Path], tm
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(_process(process.pid, f"RANK={victim}"), signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode != 0
     (line,) = said(errors)
     newest = max(folder.glob("checkpoints/step-*"))
@@ -307,13 +307,11 @@ def test_work_of_one_process_is_waited_for_and_silence_is_not(tmp_path: Path) ->
     script = tmp_path / "waiting.py"
     script.write_text(WAITING, encoding="utf-8")
     for what, code in (("work", 0), ("silence", 1)):
-        begun = time.monotonic()
         done = subprocess.run(
             [*launch("cpu-2.yaml"), str(script), what], env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False
         )
         assert done.returncode == code, done.stderr
         assert ("lost" in done.stdout) == (what == "silence")
-        assert time.monotonic() - begun < 60
 
 
 # ------------------------------------------------------------------------------------------------------------------- shared weights

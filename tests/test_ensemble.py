@@ -14,7 +14,7 @@ from ldmseg.inference.ensemble import Consensus, consensus
 from ldmseg.metrics.covering import covering
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 SIZE = (4, 6)
 ids_with_void = arrays(np.int32, SIZE, elements=st.sampled_from([0, 1, 2, 3, 2**31 - 1]))
 gap_free_ids = arrays(np.int32, SIZE, elements=st.sampled_from([1, 2, 3, 400]))

@@ -73,7 +73,7 @@ def test_without_flips_a_sample_is_the_same_however_it_is_drawn(pipe: LDMSegPipe
     st.sampled_from([0, 30]),
     st.integers(0, 99),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_what_is_given_comes_back(pipe: LDMSegPipeline, flips, method, tile_size: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     partial = PanopticMap(np.where(rng.random((HEIGHT, WIDTH)) < 0.2, rng.integers(1, NUM_IDS, (HEIGHT, WIDTH)) * 10, VOID))

@@ -49,6 +49,12 @@ def test_an_oracle_is_perfect() -> None:
     assert aware.quality.all.n > 1
 
 
+def test_segments_without_categories_are_of_no_category() -> None:
+    """They were taken for segments of category 1."""
+    with pytest.raises(InputError, match=r"class_agnostic: expected true .*prediction: segment \d+ has none"):
+        evaluate(build_tiny(), SCENES, class_agnostic=False, limit=1)
+
+
 def test_completion_gets_what_the_drop_rate_leaves() -> None:
     oracle = Oracle()
     evaluate(oracle, SCENES, drop_rate=0.75, block_size=4, limit=2)

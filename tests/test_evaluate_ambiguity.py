@@ -32,7 +32,7 @@ QUARTERS = PanopticMap(np.array([[1, 2, 3, 4]]))
 scores = arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 3)), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scores, st.data())
 def test_expected_best_is_the_mean_over_all_choices(matrix: NDArray[np.float64], data: st.DataObject) -> None:
     count = data.draw(st.integers(1, len(matrix)))

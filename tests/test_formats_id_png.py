@@ -45,7 +45,7 @@ def test_only_a_plain_png_goes_to_imagecodecs(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 255))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_flipped_byte_is_taken_for_other_ids(place: int, flip: int) -> None:
     """Whatever byte is wrong, the ids are right or the file is refused in one line."""
     with tempfile.TemporaryDirectory() as folder:

@@ -112,7 +112,7 @@ def test_inside_a_diffusers_pipeline(sd_folder: Path, tmp_path: Path, kind: str)
     assert_same(load_image_encoder(tmp_path), encoder)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 4, 8, 16]), st.integers(1, 3))
 def test_any_size_rounds_up(height: int, width: int, downscale: int, levels: int) -> None:
     encoder = ConvImageEncoder(latent_channels=5, widths=(8,) * levels, downscale=max(downscale, 2 ** (levels - 1)))

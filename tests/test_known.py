@@ -68,7 +68,7 @@ def test_a_given_segment_that_was_drawn_takes_nothing_more() -> None:
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 20), st.floats(0, 1), st.booleans(), st.integers(0, 2**32 - 1))
 @example(height=1, width=33, count=19, unknown=0.0, doubted=True, seed=320)  # more segments than pixels of the model's square
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 def test_given_pixels_and_ids_survive_whatever_was_drawn(
     height: int, width: int, count: int, unknown: float, doubted: bool, seed: int
 ) -> None:
@@ -90,7 +90,7 @@ def test_given_pixels_and_ids_survive_whatever_was_drawn(
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_what_is_certain_is_a_part_of_what_is_given(seed: int) -> None:
     rng = np.random.default_rng(seed)
     _, coded = terms(rng.integers(0, 9, (20, 33)), rng.random((20, 33)) < 0.3)

@@ -25,6 +25,7 @@ from ldmseg.data.latent_cache import LatentCache, encoder_identity, read_manifes
 from ldmseg.data.latent_writer import CacheSettings, build_latent_cache
 from ldmseg.data.transforms import View
 from ldmseg.errors import InputError
+from ldmseg.locking import locked
 from ldmseg.models.image_encoder import FrozenImageEncoder, ImageEncoder, load_image_encoder
 from ldmseg.training.loop import train
 from ldmseg.training.stages.diffusion import DiffusionStage
@@ -285,6 +286,12 @@ def test_an_interrupted_one_goes_on(world: World, tmp_path: Path, monkeypatch: p
     assert sum(calls) == 8  # all was there
 
 
+def test_two_processes_make_no_cache_together(world: World, tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(InputError, match=r"output: .* is in use by process"):
+        build_latent_cache(tmp_path, load_dataset(world.data), world.data, world.encoder, SETTINGS)
+    assert files_in(tmp_path) == set()
+
+
 def test_a_damaged_shard_is_made_anew(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = copy_of(world, tmp_path)
     truncate(folder / SHARDS[0])
@@ -298,7 +305,7 @@ def test_a_damaged_shard_is_made_anew(world: World, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(("files", "shards"), [(0, 0), (1, 0), (2, 1), (3, 1), (5, 2)])
 def test_a_full_disk(files: int, shards: int, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each shard is followed by the manifest: after `files` of them the disk takes no more."""
-    data, folder, real, written = load_dataset(world.data), tmp_path / "cache", atomic._sync, []
+    data, folder, real, written = load_dataset(world.data), tmp_path / "cache", atomic.sync, []
 
     def sync(path: Path) -> None:
         if len(written) == files:
@@ -307,7 +314,7 @@ def test_a_full_disk(files: int, shards: int, world: World, tmp_path: Path, monk
         real(path)
 
     with monkeypatch.context() as patched, pytest.raises(InputError) as caught:
-        patched.setattr(atomic, "_sync", sync)
+        patched.setattr(atomic, "sync", sync)
         build_latent_cache(folder, data, world.data, world.encoder, SETTINGS)
     line = str(caught.value)
     assert line.startswith("output: cannot write ") and os.strerror(errno.ENOSPC) in line and "\n" not in line

@@ -11,7 +11,7 @@ from ldmseg.errors import InputError
 from ldmseg.metrics.confidence import ConfidenceQuality, right_pixels, right_segments
 from ldmseg.panoptic import PanopticMap
 
-quick = settings(max_examples=80, deadline=None)
+quick = settings(max_examples=80)
 observations = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.625, 0.999, 1.0]), st.booleans()), min_size=1, max_size=30)
 
 

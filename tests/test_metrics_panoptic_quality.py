@@ -18,7 +18,7 @@ from ldmseg.metrics.panoptic_quality import PanopticQuality, PanopticQualityResu
 from ldmseg.panoptic import PanopticMap, Segment
 
 CATEGORIES = (Category(1, "a", True), Category(2, "b", True), Category(3, "c", False))
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 
 
 @st.composite

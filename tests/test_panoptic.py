@@ -13,7 +13,7 @@ ids_arrays = arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), e
 
 
 @given(ids_arrays)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_derived_facts_agree_with_the_pixels(ids: np.ndarray) -> None:
     pmap = PanopticMap(ids)
     assert [s.id for s in pmap.segments] == sorted({int(i) for i in ids.ravel()} - {VOID})

@@ -20,7 +20,7 @@ FULL = PanopticMap(generate_ids(3, 64, segments=(5, 8)))
 
 
 @given(st.sampled_from(KINDS), st.floats(0, 1), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_partial_map_only_leaves_out(kind: PartialKind, share: float, seed: int) -> None:
     partial = make_partial(FULL, kind, share, np.random.default_rng(seed))
     known = partial.ids != VOID
@@ -93,7 +93,7 @@ def test_training_sees_every_kind_and_density() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.sampled_from([2, 4, 8]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_cell_is_filled_with_its_own_nearest_ids(seed: int, share: float, size: int) -> None:
     rng = np.random.default_rng(seed)
     ids = rng.integers(1, 5, (16, 24)) * (rng.random((16, 24)) < share)
@@ -112,7 +112,7 @@ def test_a_cell_is_filled_with_its_own_nearest_ids(seed: int, share: float, size
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 6), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_shrinking_loses_no_segment(height: int, width: int, count: int, seed: int) -> None:
     """Even single pixels survive on the model's square, unless two of them fall on the same one."""
     rng = np.random.default_rng(seed)

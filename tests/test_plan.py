@@ -82,7 +82,7 @@ def from_sd(sources: Path, **settings: Any) -> Any:
         from_sd,
         lambda folder: from_sd(folder, descriptors={"kind": "clip-image", "source": str(folder / "clip"), "patches": True}),
         lambda folder: diffusion_config(folder, descriptors={"kind": "learned", "width": 10}),
-        lambda folder: diffusion_config(folder, init=str(folder / "pipeline")),
+        lambda folder: diffusion_config(folder, init=str(folder / "pipeline"), denoiser={}),
         lambda folder: diffusion_config(folder, optim={"batch_size": 2, "gradient_checkpointing": True}),
     ],
 )
@@ -166,7 +166,7 @@ def test_what_is_wrong_everywhere_is_an_error(sources: Path) -> None:
         ({"denoiser": {"source": "/no/such/folder"}}, "^source: expected one of"),
         ({"data": DATA | {"train": "nothing:folder"}}, "^data: expected FORMAT"),
         ({"image_encoder": {"widths": [8, 9]}}, "^widths: "),
-        ({"descriptors": {"guidance_scale": 2.0}}, "^guidance_scale: expected 1"),
+        ({"inference": {"guidance_scale": 2.0}}, "^guidance_scale: expected 1"),
         ({"autoencoder": str(sources / "sd")}, "^autoencoder: expected a mask autoencoder"),
     ):
         with pytest.raises(InputError, match=message):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from hypothesis import settings
 
 import ldmseg
 from ldmseg.cli import app
@@ -209,3 +210,12 @@ def test_named_files_exist(name: str) -> None:
     named = re.findall(r"`((?:src|docs|tests|benchmarks|examples|\.ci)/[\w./-]+)`", page(name))
     missing = [path for path in named if not (ROOT / path).exists()]
     assert not missing, f"{name}: {', '.join(missing)}"
+
+
+def test_no_test_depends_on_the_clock() -> None:
+    """The profile of conftest is loaded, and no test of its own sets a deadline or measures how long something takes."""
+    assert settings.default is not None and settings.default.deadline is None
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        if path != Path(__file__).resolve():
+            found = re.search(r"deadline=\d|perf_counter|process_time|os\.times\(|monotonic\(\) - ", path.read_text(encoding="utf-8"))
+            assert found is None, f"{path.name}: {found}"

@@ -28,7 +28,7 @@ def _digest(scene: Scene) -> str:
 
 
 @given(seed=st.integers(0, 2**40), size=st.sampled_from([48, 64, (64, 96), (96, 64), (40, 100)]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_scene_is_gap_free_and_fully_described(seed: int, size: int | tuple[int, int]) -> None:
     scene = generate_scene(seed, size)
     shape = (size, size) if isinstance(size, int) else size
@@ -183,7 +183,7 @@ def test_polygons_fill_exactly_the_pixels_whose_centre_is_inside() -> None:
 
 
 @given(seed=st.integers(0, 10_000), height=st.integers(8, 40), width=st.integers(8, 40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_polygon_fill_agrees_with_a_point_in_polygon_test(seed: int, height: int, width: int) -> None:
     rng = np.random.default_rng(seed)
     canvas = Canvas(height, width)

@@ -24,7 +24,7 @@ def touch(a: Tile, b: Tile) -> bool:
 
 
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), st.integers(12, 70), st.floats(0, 0.6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_windows_keep_each_pixel_once_and_wait_for_their_neighbours(shape: tuple[int, int], size: int, overlap: float) -> None:
     plan = waves(shape, size, overlap)
     kept = np.zeros(shape, dtype=int)
@@ -104,7 +104,7 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
 @given(
     st.tuples(st.integers(20, 50), st.integers(20, 50)), st.sampled_from([0.6, 1, 20, 33]), st.sampled_from([0.0, 0.3]), st.integers(0, 99)
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_what_is_given_comes_back(pipe: LDMSegPipeline, shape: tuple[int, int], tile_size: float, overlap: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     partial = PanopticMap(np.where(rng.random(shape) < 0.2, rng.integers(1, 2 * NUM_IDS, shape) * 1000, VOID))

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from ldmseg.config import OptimConfig, load_config
 from ldmseg.errors import InputError
+from ldmseg.locking import locked
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.loop import MetricsLog, learning_rate, train
 from ldmseg.training.stages.autoencoder import AutoencoderStage
@@ -87,6 +88,12 @@ def test_a_run_leaves_what_it_says(autoencoder: Path) -> None:
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["num_ids"] == 16
     config = json.loads((autoencoder / "mask_autoencoder" / "config.json").read_text())
     assert config["scaling_factor"] != 1.0
+
+
+def test_maps_of_more_segments_than_ids_are_trained_on_and_exported(tmp_path: Path) -> None:
+    data = {**AUTOENCODER["data"], "scene_segments": [20, 24]}
+    exported = _run({**AUTOENCODER, "data": data}, tmp_path, steps=1)
+    assert json.loads((exported / "mask_autoencoder" / "config.json").read_text())["scaling_factor"] != 1.0
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
@@ -175,6 +182,27 @@ def test_another_configuration_is_another_run(autoencoder: Path) -> None:
     changed = load_config(_write(folder, AUTOENCODER, "other.yaml", seed=7))
     with pytest.raises(InputError, match="was started with seed=0, got 7"):
         train(AutoencoderStage(changed), changed, folder / "run")
+
+
+@pytest.mark.parametrize("text", ["a: [", "[1]", "a: &a 1\nb: *a", "\0"])
+def test_a_damaged_configuration_of_a_run_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"output: '.*run/config.yaml' is damaged .*; choose another run folder"):
+        _run(AUTOENCODER, tmp_path)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    """Both went on: lines doubled, and one deleted the other's checkpoint in the making."""
+    _run(AUTOENCODER, tmp_path)
+    (tmp_path / "run" / "checkpoints" / ".step-0000009").mkdir()
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with locked(tmp_path / "run"), pytest.raises(InputError, match=r"output: .*run' is in use by process"):
+        _run(AUTOENCODER, tmp_path, steps=9)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+    assert (tmp_path / "run" / "checkpoints" / ".step-0000009").is_dir()
+    _run(AUTOENCODER, tmp_path, steps=9)
+    assert not (tmp_path / "run" / ".ldmseg.lock").exists()
 
 
 def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:

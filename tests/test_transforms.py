@@ -167,7 +167,7 @@ def test_a_view_is_a_function_of_the_generator(resize: str, seed: int) -> None:
         ("scenes-diffusion", ["data.scale_range=[0.5, 1]"], "scale_range: expected none with resize square"),
         ("scenes-diffusion", ["data.resize=jitter", "data.scale_range=[2, 1]"], "scale_range: expected the smaller scale first"),
         ("scenes-diffusion", ["data.resize=crop", "data.scale_range=[0, 1]"], "data.scale_range.0: .*greater than 0"),
-        ("scenes-diffusion", ["data.resize=stretch"], "data.resize: .*'square', 'crop' or 'jitter', got 'stretch'"),
+        ("scenes-diffusion", ["data.resize=stretch"], "data.resize: .*'square', 'crop', 'jitter' or 'zoom', got 'stretch'"),
         ("scenes-diffusion", ["data.color.contrast=1.5"], "data.color.contrast: .*less than or equal to 1, got 1.5"),
         ("scenes-diffusion", ["data.color.hue=0.1"], "'data.color.hue' is no known key"),
         ("scenes-diffusion", ["data.on_error=ignore"], "data.on_error: .*'stop' or 'skip', got 'ignore'"),

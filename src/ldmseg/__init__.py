@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 # Names load their module on first use, so that `ldmseg --help` and the numpy-only parts never import torch.
 _HOMES = {
     "AveragePrecision": "ldmseg.metrics.average_precision",
+    "BackboneImageEncoder": "ldmseg.models.backbone_encoder",
     "ClipImageDescriptor": "ldmseg.models.descriptors",
     "ClipTextDescriptor": "ldmseg.models.descriptors",
     "ConvImageEncoder": "ldmseg.models.image_encoder",
@@ -38,6 +39,7 @@ _HOMES = {
 __all__ = [
     "VOID",
     "AveragePrecision",
+    "BackboneImageEncoder",
     "ClipImageDescriptor",
     "ClipTextDescriptor",
     "ConvImageEncoder",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from ldmseg.diffusion.schedule import NoiseSchedule
     from ldmseg.metrics.average_precision import AveragePrecision
     from ldmseg.metrics.panoptic_quality import PanopticQuality
+    from ldmseg.models.backbone_encoder import BackboneImageEncoder
     from ldmseg.models.denoiser import Denoiser, build_denoiser
     from ldmseg.models.descriptors import ClipImageDescriptor, ClipTextDescriptor, LearnedDescriptor
     from ldmseg.models.image_encoder import ConvImageEncoder, FrozenImageEncoder, ImageEncoder

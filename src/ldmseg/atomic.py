@@ -40,7 +40,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         with writing_errors(path):
             if target.exists():
                 temporary.chmod(target.stat().st_mode & 0o777)
-            _sync(temporary)
+            sync(temporary)
             os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):
@@ -96,7 +96,8 @@ def _refusal(error: Exception, temporary: Path | None) -> str | None:
     return None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk."""
     handle = os.open(path, os.O_RDWR)  # Windows syncs only what is open for writing
     try:
         os.fsync(handle)

@@ -1,4 +1,11 @@
-"""The one error a user can cause."""
+"""The one error a user can cause, and how values stand in its message."""
+
+from __future__ import annotations
+
+import reprlib
+
+QUOTED = 80
+"""Characters of a value that a message shows, at most."""
 
 
 class InputError(ValueError):
@@ -6,3 +13,32 @@ class InputError(ValueError):
 
     The command line prints it and exits with code 2; the library raises it before anything is computed or written.
     """
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, in one line of at most 80 characters; values of any size, depth and content cost no more."""
+    return shortened(_REPR.repr(value))
+
+
+def shortened(text: object, limit: int = QUOTED) -> str:
+    """Text in one line of at most `limit` characters, where longer ones lose their middle."""
+    line = str(text)
+    if len(line) > 4 * limit:
+        line = line[: 2 * limit] + line[-2 * limit :]
+    line = " ".join(line.split())
+    left = (limit - 2) // 2
+    return line if len(line) <= limit else f"{line[:left]}..{line[len(line) - (limit - 2 - left) :]}"
+
+
+class _Repr(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 3, QUOTED, QUOTED, QUOTED
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 8
+
+    def repr_int(self, value: int, level: int) -> str:
+        digits = value.bit_length() * 30103 // 100000 + 1
+        return repr(value) if digits <= QUOTED else f"<a whole number of about {digits} digits>"  # Python refuses to write long ones
+
+
+_REPR = _Repr()

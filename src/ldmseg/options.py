@@ -136,13 +136,21 @@ class InferenceOptions:
         """Plain values, as a pipeline's configuration holds them."""
         return asdict(self)
 
+    def changed(self, values: Mapping[str, Any]) -> Self:
+        """These options with other values, None among them; `thresholds` may be some of them by name.
+
+        Raises:
+            InputError: an unknown name, or a value out of range.
+        """
+        return _updated(self, values, "options")
+
     def updated(self, asked: Mapping[str, Any]) -> Self:
         """These options with those of a call; an option that is None keeps its value, and `thresholds` may be some of them by name.
 
         Raises:
             InputError: an unknown name, or a value out of range.
         """
-        return _updated(self, {name: value for name, value in asked.items() if value is not None}, "options")
+        return self.changed({name: value for name, value in asked.items() if value is not None})
 
     def resolved(self, asked: Mapping[str, Any], output_type: str = "panoptic") -> Self:
         """`updated`, and what follows from the combination where the call does not say:
@@ -195,6 +203,24 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
             value = found.pop(old)
             found[new] = {True: "photo", False: "drawn"}.get(value, value) if old == "follow_edges" else value
     return found
+
+
+_FLAT = ("num_inference_steps", "sampler", "thresholds", "follow_edges", "guidance_scale", "tile_size", "min_piece", "ensemble_flips")
+"""Options that version 0.1 kept one by one."""
+
+
+def with_inference(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a pipeline that version 0.1 saved, with its options as one entry; any other as it is."""
+    if "inference" in config or not any(name in config for name in _FLAT):
+        return config
+    flat = {name: config[name] for name in _FLAT if config.get(name) is not None}
+    if "thresholds" in flat:
+        flat["thresholds"] = dict(zip(("probability", "min_area", "overlap", "support"), flat["thresholds"], strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # nobody typed these names
+        flat = renamed(flat)
+    kept = {name: value for name, value in config.items() if name not in (*_FLAT, "rescale_std")}
+    return {**kept, "inference": flat}
 
 
 def _updated(base: Any, values: Mapping[str, Any], where: str) -> Any:

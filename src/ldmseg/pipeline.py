@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -29,8 +28,9 @@ from ldmseg.models.denoiser import Denoiser
 from ldmseg.models.descriptors import Descriptor
 from ldmseg.models.image_encoder import ImageEncoder
 from ldmseg.models.loading import loading_errors, model_folder
+from ldmseg.models.manifest import check_manifest, exported
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.options import InferenceKwargs, InferenceOptions, renamed
+from ldmseg.options import InferenceKwargs, InferenceOptions, renamed, with_inference
 from ldmseg.panoptic import PanopticMap
 
 
@@ -110,24 +110,33 @@ class LDMSegPipeline(DiffusionPipeline):
         """diffusers' own, where `default` is the bundled model.
 
         Raises:
-            InputError: nothing usable is there: no such folder or Hub id, a file is missing, truncated or of another architecture.
+            InputError: nothing usable is there: no such folder or Hub id, a file is missing, truncated, of another architecture or another
+                export.
         """
         folder = model_folder(pretrained_model_name_or_path)
         with loading_errors("--model", "a pipeline's folder or Hub id", str(pretrained_model_name_or_path)):
+            check_manifest(folder)
             return super().from_pretrained(folder, **kwargs)
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
         """diffusers' own; a folder that version 0.1 wrote has the options one by one, under older names."""
         config = super().load_config(*args, **kwargs)
-        return _with_inference(config) if isinstance(config, dict) else config
+        return with_inference(config) if isinstance(config, dict) else config
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """diffusers' own; components are recorded as names of the package, not of the modules they happen to stand in."""
+        """diffusers' own; in full or not at all, with a manifest that `from_pretrained` checks (`ldmseg.models.manifest`).
+
+        Components are recorded as names of the package, not of the modules they happen to stand in.
+
+        Raises:
+            InputError: the folder cannot be written: disk full, not writable.
+        """
         parts = {name: getattr(part, "_orig_mod", part) for name, part in self.components.items()}  # _orig_mod: under torch.compile
         own = {name: ("ldmseg", type(part).__name__) for name, part in parts.items() if type(part).__module__.startswith("ldmseg.")}
         self.register_to_config(**own)
-        super().save_pretrained(save_directory, **kwargs)
+        with exported(save_directory) as folder:
+            super().save_pretrained(folder, **kwargs)
 
     @torch.no_grad()
     def encode_image(self, image: ImageInput | Sequence[ImageInput]) -> Tensor:
@@ -293,20 +302,3 @@ def _output(answers: Sequence[Answer], call: Call) -> LDMSegOutput:
     if call.return_dict:
         return output
     return tuple(value for value in vars(output).values() if value is not None)  # type: ignore[return-value]  # as diffusers has it
-
-
-_FLAT = ("num_inference_steps", "sampler", "thresholds", "follow_edges", "guidance_scale", "tile_size", "min_piece", "ensemble_flips")
-"""Options that version 0.1 kept one by one."""
-
-
-def _with_inference(config: dict[str, Any]) -> dict[str, Any]:
-    if "inference" in config or not any(name in config for name in _FLAT):
-        return config
-    flat = {name: config[name] for name in _FLAT if config.get(name) is not None}
-    if "thresholds" in flat:
-        flat["thresholds"] = dict(zip(("probability", "min_area", "overlap", "support"), flat["thresholds"], strict=True))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # nobody typed these names
-        flat = renamed(flat)
-    kept = {name: value for name, value in config.items() if name not in (*_FLAT, "rescale_std")}
-    return {**kept, "inference": flat}

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -57,6 +52,7 @@ def convert_checkpoint(
     import torch
     from diffusers.utils import logging
 
+    from ldmseg.models.manifest import exported
     from ldmseg.models.official import build_networks, open_official
 
     logging.set_verbosity_error()
@@ -65,11 +61,11 @@ def convert_checkpoint(
     settings = replace(source.settings, **{key: value for key, value in asked.items() if value is not None})
     with Progress("converting", enabled=not json) as progress:
         networks = build_networks(source, torch.float16 if dtype == "fp16" else torch.float32, settings, progress.update)
-    with _whole_folder(output) as folder:
-        if source.stage == 1:
+    if source.stage == 1:
+        with exported(output) as folder:
             networks.mask_autoencoder.save_pretrained(folder / "mask_autoencoder")
-        else:
-            _pipeline(networks, settings).save_pretrained(folder)
+    else:
+        _pipeline(networks, settings).save_pretrained(output)
     _report(source, output, networks, settings, dtype, json)
 
 
@@ -113,33 +109,3 @@ def _check_output(output: Path) -> None:
     check_output_folder(output)
     if output.is_dir() and (found := sum(1 for _ in output.iterdir())):
         raise InputError(f"--output: expected a new or empty folder, got '{output}', which holds {found} file{'s' * (found != 1)}")
-
-
-@contextmanager
-def _whole_folder(output: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `output`; it becomes `output` if the block ends without an exception, else it is removed.
-
-    Raises:
-        InputError: the folder cannot be written: disk full, not writable.
-    """
-    from safetensors import SafetensorError
-
-    from ldmseg.atomic import writing_errors
-
-    target = Path(os.path.realpath(output))
-    temporary = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.tmp")
-    try:
-        with writing_errors(output):
-            temporary.mkdir(parents=True)
-            yield temporary
-            for path in (path for path in temporary.rglob("*") if path.is_file()):
-                path.chmod(temporary.stat().st_mode & 0o666)  # safetensors lets only the owner read
-                with path.open("rb+") as stream:
-                    os.fsync(stream.fileno())
-            if target.is_dir():
-                target.rmdir()  # an empty one
-            os.replace(temporary, target)
-    except SafetensorError as error:  # hides the system's error
-        raise InputError(f"output: cannot write '{output}': {' '.join(str(error).split())}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -37,7 +37,9 @@ def evaluate(
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
-    class_aware: Annotated[bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree.")] = False,
+    class_aware: Annotated[
+        bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree; no model draws any yet.")
+    ] = False,
     drop_rate: Annotated[
         float | None,
         typer.Option("--drop-rate", min=0, max=1, help="Measure inpainting: this share of each true map is hidden.", show_default="none"),
@@ -108,6 +110,8 @@ def evaluate(
     asked = options.asked(locals())
     if block_size is not None and drop_rate is None:
         raise InputError("--block-size: expected together with --drop-rate, got it alone")
+    if class_aware:
+        raise InputError("--class-aware: expected --class-agnostic, because the models draw segments without categories, got --class-aware")
     for option, file in (("--report", report), ("--plot", plot)):
         if file is not None:
             check_output_file(file, option)
@@ -116,8 +120,6 @@ def evaluate(
         check_alone({**named, "--baselines": baselines, "--plot": plot})
     elif drop_rate is not None:
         raise InputError("--drop-rate: expected without --inpaint, whose drop rates are --rates")
-    if class_aware:
-        raise InputError("--class-aware: expected --class-agnostic, because the model draws segments without classes")
     protocol = read_protocol(kinds, rates, block_sizes, shares, methods, baselines is not False) if inpaint else None
     from ldmseg.data.datasets import load_dataset
 
@@ -142,7 +144,7 @@ def evaluate(
                 pipe, dataset, cases=protocol.cases, methods=protocol.methods, baselines=protocol.baselines, **shared
             )
         else:
-            result = segment(pipe, dataset, class_agnostic=True, drop_rate=drop_rate, block_size=block_size or 16, **shared)
+            result = segment(pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, **shared)
     _tell(result, report, plot, json)
 
 

@@ -87,7 +87,7 @@ def _train(name: StageName, source: str, overrides: list[str], output: Path | No
             return
         stage = _stage(config)
         configure_logging(verbose=is_main)
-        figures = _run(stage, config, run, quiet=json or not is_main)
+        figures = _run(stage, stage.config, run, quiet=json or not is_main)
         if json and is_main:
             print_json({"run": str(run), "pipeline": str(run / "pipeline"), **figures})
 
@@ -150,7 +150,7 @@ def _describe(config: Any, json: bool) -> None:
     found = plan(config, launched())
     samples_per_step = config.optim.batch_size * config.optim.accumulate * launched()
     steps_per_epoch = None if found.samples is None else found.samples / samples_per_step
-    values = config.model_dump(mode="json")
+    values = found.config.model_dump(mode="json")
     if json:
         counts = {part.name: {"parameters": part.parameters, "trained": part.trained} for part in found.parts}
         memory = {**vars(found.memory), "total": found.memory.total, "precision": found.precision}

@@ -9,11 +9,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ldmseg.config.schema import AutoencoderRunConfig, DiffusionRunConfig
-from ldmseg.errors import InputError
+from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
+from ldmseg.config.schema import AutoencoderRunConfig, DiffusionRunConfig, MixedSet
+from ldmseg.errors import InputError, quoted, shortened
+
+LEVELS = 16
+"""Configurations that extend each other."""
 
 _RUN: TypeAdapter[AutoencoderRunConfig | DiffusionRunConfig] = TypeAdapter(
     Annotated[AutoencoderRunConfig | DiffusionRunConfig, Field(discriminator="stage")]
@@ -36,7 +39,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Autoencode
     for override in overrides:
         path, separator, text = override.partition("=")
         if not separator or not path:
-            raise InputError(f"--set: expected KEY=VALUE such as optim.lr=1e-4, got {override!r}")
+            raise InputError(f"--set: expected KEY=VALUE such as optim.lr=1e-4, got {quoted(override)}")
         _assign(values, path.split("."), _scalar(text), override)
     return validate_config(values)
 
@@ -51,43 +54,55 @@ def validate_config(values: Mapping[str, Any]) -> AutoencoderRunConfig | Diffusi
 
 def _read(source: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if source in seen:
-        raise InputError(f"extends: expected no circle, got {' -> '.join([*seen, source])}")
+        raise InputError(f"extends: expected no circle, got {shortened(' -> '.join([*seen, source]), 200)}")
+    if len(seen) > LEVELS:
+        raise InputError(f"extends: expected at most {LEVELS} files, one on the other, got more")
     if source in preset_names():
         text = (resources.files("ldmseg") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
-    elif Path(source).is_file():
+    elif _is_file(source):
         text = Path(source).read_text(encoding="utf-8", errors="replace")
     else:
-        raise InputError(f"--config: expected a file or one of {', '.join(preset_names())}, got {source!r}")
+        raise InputError(f"--config: expected a file or one of {', '.join(preset_names())}, got {quoted(source)}")
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--config: expected YAML in {source!r}, got {' '.join(str(error).split())}") from None
+        values = read_yaml(text)
+    except PlainYamlError as error:
+        raise InputError(f"--config: expected YAML in {quoted(source)}, got {error}") from None
     if not isinstance(values, dict):
-        raise InputError(f"--config: expected keys and values in {source!r}, got {type(values).__name__}")
+        raise InputError(f"--config: expected keys and values in {quoted(source)}, got {type(values).__name__}")
     parent = values.pop("extends", None)
-    return _merge(_read(str(parent), (*seen, source)), values) if parent else values
+    if parent is not None and not isinstance(parent, str):
+        raise InputError(f"extends: expected a preset's name or a file, got {quoted(parent)}")
+    return _merge(_read(parent, (*seen, source)), values) if parent else values
+
+
+def _is_file(source: str) -> bool:
+    try:
+        return Path(source).is_file()
+    except (OSError, ValueError):  # a name that is too long, a NUL byte
+        return False
 
 
 _MOVED = {
-    "steps": "num_inference_steps",
-    "sampler": "sampler",
-    "tile_size": "tile_size",
-    "min_piece": "min_component_area",
-    "ensemble_flips": "ensemble_flips",
+    "validation.steps": "num_inference_steps",
+    "validation.sampler": "sampler",
+    "validation.tile_size": "tile_size",
+    "validation.min_piece": "min_component_area",
+    "validation.ensemble_flips": "ensemble_flips",
+    "descriptors.guidance_scale": "guidance_scale",
 }
-"""Keys of `validation` in version 0.1 -> of `inference`."""
+"""Keys of version 0.1 -> what they are called in `inference`."""
 
 
 def _moved(values: dict[str, Any]) -> dict[str, Any]:
-    validation = values.get("validation")
-    old = [key for key in _MOVED if isinstance(validation, Mapping) and key in validation]
-    if not old or not isinstance(validation, Mapping):
-        return values
-    what = f"validation.{old[0]} is now inference.{_MOVED[old[0]]}"
-    warnings.warn(f"{what}; the old key goes in the next version", FutureWarning, stacklevel=3)
-    kept = {key: value for key, value in validation.items() if key not in old}
-    moved = {_MOVED[key]: validation[key] for key in old}
-    return {**values, "validation": kept, "inference": {**(values.get("inference") or {}), **moved}}
+    """The same values under today's keys; an old key is warned of."""
+    found, inference = dict(values), dict[str, Any]()
+    for old, new in _MOVED.items():
+        section, key = old.split(".")
+        if isinstance(found.get(section), Mapping) and key in found[section]:
+            warnings.warn(f"{old} is now inference.{new}; the old key goes in the next version", FutureWarning, stacklevel=3)
+            found[section] = {name: value for name, value in found[section].items() if name != key}
+            inference[new] = values[section][key]
+    return {**found, "inference": {**(found.get("inference") or {}), **inference}} if inference else found
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,8 +115,8 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _scalar(text: str) -> Any:
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = read_yaml(text)
+    except PlainYamlError:
         return text
     if isinstance(value, str):  # YAML reads 1e-4 as a string
         try:
@@ -115,26 +130,26 @@ def _assign(values: dict[str, Any], path: list[str], value: Any, override: str) 
     for key in path[:-1]:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
-            raise InputError(f"--set: {override!r} goes through {key!r}, which holds a value and no keys")
+            raise InputError(f"--set: {quoted(override)} goes through {quoted(key)}, which holds a value and no keys")
     values[path[-1]] = value
 
 
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("autoencoder", "diffusion") or len(first["loc"]) == 1)
-    if len(first["loc"]) > 1 and first["loc"][0] in ("autoencoder", "diffusion"):
-        where = ".".join(str(part) for part in first["loc"][1:])
+    loc = tuple(part for part in first["loc"] if part not in ("one", "several"))  # the two forms of data.train
+    told = loc[1:] if len(loc) > 1 and loc[0] in ("autoencoder", "diffusion") else loc
+    where = shortened(".".join(str(part) for part in told))
     if first["type"] == "extra_forbidden":
-        known = _known_keys(first["loc"])
-        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        known = _known_keys(loc)
+        close = difflib.get_close_matches(shortened(loc[-1]), known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
         return f"config: {where!r} is no known key; {hint}"
-    got = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
-    return f"config: {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}{got}"
+    got = "" if isinstance(first["input"], dict) else f", got {quoted(first['input'])}"
+    return f"config: {where + ': ' if where else ''}{shortened(first['msg'].removeprefix('Value error, '), 300)}{got}"
 
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     model: Any = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}[str(loc[0])]
     for key in loc[1:-1]:
-        model = model.model_fields[str(key)].annotation
+        model = MixedSet if isinstance(key, int) else model.model_fields[str(key)].annotation  # a list of models: data.train
     return sorted(model.model_fields)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from ldmseg.choices import Code, IdPolicy, LossWeight, PartialKind, Prediction
 from ldmseg.options import InferenceOptions
@@ -12,12 +12,12 @@ from ldmseg.options import InferenceOptions
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(gt=0, le=10)]
-# What accelerate can hand figures to; each needs its own package.
-Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
+Labelling = Literal["dense", "things_only", "figure_ground"]
+Tracker = Literal["tensorboard"]  # what accelerate can hand figures to and was tried here
 
 
 class Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class AutoencoderConfig(Config):
@@ -49,18 +49,42 @@ class ColorConfig(Config):
     saturation: Fraction = 0.0
 
 
+class MixedSet(Config):
+    """One of several data sets to train on.
+
+    `labelling` says what its void means: `dense`, everything is labelled but a little; `things_only`, the unlabelled may be anything, and
+    nothing is learned there; `figure_ground`, beside that the one stuff segment is whatever is not the figure, and is learned only where a
+    partial map shows it. Left out, the data set's own word (`info.labelling` in its JSON) counts, or `dense`.
+    """
+
+    data: str
+    weight: Annotated[float, Field(gt=0)] = 1.0  # samples are shared out by the weights
+    labelling: Labelling | None = None
+
+
+Sets = Annotated[
+    Annotated[str, Tag("one")] | Annotated[tuple[MixedSet, ...], Field(min_length=1), Tag("several")],
+    Discriminator(lambda given: "one" if isinstance(given, str) else "several"),
+]
+
+
 class DataConfig(Config):
     """Data sets (`FORMAT:ROOT[:SPLIT]`) and what is done to an image before the model sees it."""
 
-    train: str = "scenes:100000:train"
+    train: Sets = "scenes:100000:train"  # one data set, or a list of several with weights
     val: str = "scenes:64:val"
     size: Positive = 128  # pixels; what the model sees is a square
-    resize: Literal["square", "crop", "jitter"] = "square"  # the whole image (the paper), a window of it, or large-scale jitter
-    scale_range: tuple[Scale, Scale] | None = None  # crop: times the shorter side fits (1, 1); jitter: times the whole fits (0.1, 2)
+    # The whole image (the paper), a window of it, large-scale jitter, or the whole image and windows of its proportions by turns.
+    resize: Literal["square", "crop", "jitter", "zoom"] = "square"
+    # crop: times the shorter side fits (1, 1); jitter: times the whole fits (0.1, 2); zoom: times the squared whole fits (1, 2)
+    scale_range: tuple[Scale, Scale] | None = None
+    whole_rate: Fraction = 0.33  # zoom: share of the samples that show the whole image
+    windows: Positive | None = None  # zoom: so many windows of each photo, the same ones in every epoch; none: a new one each time
     scene_segments: tuple[Positive, Positive] = (4, 12)
     flip: bool = True
     color: ColorConfig = ColorConfig()
     latents: str | None = None  # a folder that `ldmseg data cache` made of `train`: stage 2 then reads no photo
+    features: str | None = None  # a folder that `ldmseg data cache --config` made for this run: the backbone then sees no photo
     on_error: Literal["stop", "skip"] = "stop"  # what a photo or map that cannot be read does to the run
     workers: Annotated[int, Field(ge=0)] = 0
 
@@ -70,6 +94,12 @@ class DataConfig(Config):
             raise ValueError(f"scale_range: expected none with resize square, got {list(self.scale_range)}")
         if self.scale_range is not None and self.scale_range[0] > self.scale_range[1]:
             raise ValueError(f"scale_range: expected the smaller scale first, got {list(self.scale_range)}")
+        if self.windows is not None and self.resize != "zoom":
+            raise ValueError(f"windows: expected none with resize {self.resize}, got {self.windows}")
+        fixed = self.resize == "square" or self.windows is not None
+        if self.features is not None and (not fixed or self.color != ColorConfig() or self.latents is not None):
+            what = "latents" if self.latents is not None else "color" if fixed else f"resize {self.resize}"
+            raise ValueError(f"features: expected resize square or zoom with windows, no color and no latents, got {what}")
         if self.latents is not None and (self.resize != "square" or self.color != ColorConfig()):
             what = f"resize {self.resize}" if self.resize != "square" else "color"
             raise ValueError(f"latents: expected resize square and no color, since a cache holds whole photos as they are, got {what}")
@@ -145,8 +175,9 @@ class AutoencoderRunConfig(RunConfig):
 
     @model_validator(mode="after")
     def _photoless(self) -> Self:
-        if self.data.latents is not None or self.data.color != ColorConfig():
-            key = "latents" if self.data.latents is not None else "color"
+        keys = (key for key in ("latents", "features") if getattr(self.data, key) is not None)
+        key = next(keys, "color" if self.data.color != ColorConfig() else None)
+        if key is not None:
             raise ValueError(f"data.{key}: expected none in stage 1, which sees no photo")
         return self
 
@@ -170,7 +201,6 @@ class DescriptorsConfig(Config):
     queries: Positive = 8  # learned: tokens
     width: Positive | None = None  # numbers of a token in a denoiser from scratch, none for its preset's
     drop_rate: Fraction = 0.1  # share of samples trained with the empty descriptor, which guidance needs
-    guidance_scale: Annotated[float, Field(ge=0)] = 1.0  # default of the exported pipeline; 1 is off
 
     @model_validator(mode="after")
     def _agreeing(self) -> Self:
@@ -186,6 +216,18 @@ class ImageEncoderConfig(Config):
     source: str | None = None
     latent_channels: Positive = 64
     widths: tuple[Positive, ...] = (32, 64, 128)
+    # A pretrained network beside the stem, frozen, with an adapter that learns: a .safetensors file of EfficientNet-Lite0, or a folder or
+    # Hub id that transformers has a backbone for. With `init`, it is put beside that model's stem.
+    backbone: str | None = None
+    adapter_channels: Positive = 96
+    input_scale: Positive = 2  # pixels of the photo, as the backbone sees it, per pixel of the map
+    adapter_lr: Annotated[float, Field(gt=0)] = 1.0  # times optim.lr
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if self.source is not None and self.backbone is not None:
+            raise ValueError(f"backbone: expected none beside a source, which is a whole encoder, got {self.backbone!r}")
+        return self
 
 
 class ScheduleConfig(Config):
@@ -205,6 +247,7 @@ class DenoisingConfig(Config):
     self_condition_rate: Fraction = 1.0  # share of the images with a first pass for the estimate
     ignore_void: bool = True  # cells without a labelled pixel take no part
     noise_bias: Annotated[float, Field(gt=0)] = 1.0  # timesteps are T u**(1/bias): above 1 sees more noise
+    pure_noise_rate: Fraction = 0.0  # share of the samples at the last timestep, where sampling begins: good for few steps
 
 
 class PartialConfig(Config):
@@ -219,7 +262,7 @@ INFERENCE = InferenceOptions(num_inference_steps=20)
 
 
 def _checked_inference(values: dict[str, Any]) -> dict[str, Any]:
-    INFERENCE.updated(values)
+    INFERENCE.changed(values)
     return values
 
 
@@ -230,7 +273,7 @@ class DiffusionRunConfig(RunConfig):
     """`ldmseg train diffusion`."""
 
     stage: Literal["diffusion"]
-    init: str | None = None  # a pipeline folder or `default` whose networks are the start
+    init: str | None = None  # a pipeline folder or `default` whose networks are the start; what is not set here is as in that pipeline
     autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`, which beside `init` is that model's own
     latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
     id_policy: IdPolicy = "random"
@@ -245,12 +288,14 @@ class DiffusionRunConfig(RunConfig):
 
     @model_validator(mode="after")
     def _cacheable(self) -> Self:
-        if self.cache and self.id_policy == "random":
+        inherits = self.init is not None and "id_policy" not in self.model_fields_set
+        if self.cache and self.id_policy == "random" and not inherits:
             raise ValueError("cache: expected false with id_policy random, whose latents differ each time, got true")
         return self
 
     @model_validator(mode="after")
     def _seeing(self) -> Self:
-        if self.descriptors.kind == "clip-image" and self.data.latents is not None:
-            raise ValueError("data.latents: expected none with descriptors.kind clip-image, which sees the photos")
+        cached = next((key for key in ("latents", "features") if getattr(self.data, key) is not None), None)
+        if self.descriptors.kind == "clip-image" and cached is not None:
+            raise ValueError(f"data.{cached}: expected none with descriptors.kind clip-image, which sees the photos")
         return self

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.transforms import View
@@ -186,17 +187,22 @@ class LatentCache:
 def encoder_identity(encoder: ImageEncoder) -> EncoderIdentity:
     """Class, configuration and weights; loading from another folder or onto another device changes nothing."""
     config = {key: value for key, value in dict(encoder.config).items() if not key.startswith("_")}
-    weights = hashlib.sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
-        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return EncoderIdentity(
         class_name=type(encoder).__name__,
         config_sha256=hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest(),
-        weights_sha256=weights.hexdigest(),
+        weights_sha256=weights_sha256(encoder),
         latent_channels=encoder.latent_channels,
         downscale=encoder.downscale,
     )
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """A checksum of a network's weights, whatever device they are on."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return weights.hexdigest()
 
 
 def thumbnail(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -225,15 +231,15 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"data.latents: cannot read '{path}': {' '.join(str(reason).split())}") from None
 
 
-def shard_damage(folder: Path, shard: Shard) -> str | None:
-    """What is wrong with a shard's file; None where its checksum is the manifest's."""
+def shard_damage(folder: Path, shard: Shard, tensor: str = "latents") -> str | None:
+    """What is wrong with a shard's file, which should hold `tensor`; None where its checksum is the manifest's."""
     path = folder / shard.file
     try:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
                 return f"has a damaged shard: the checksum of '{shard.file}' is not the manifest's"
         with safe_open(path, framework="np") as opened:
-            opened.get_slice("latents")
+            opened.get_slice(tensor)
     except (OSError, SafetensorError) as error:
         return f"has a shard that cannot be read: '{shard.file}': {getattr(error, 'strerror', None) or error}"
     return None

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldmseg.atomic import write_bytes, write_text, writing_errors
+from ldmseg.atomic import write_bytes, write_text
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.latent_cache import (
     MANIFEST,
@@ -34,6 +34,7 @@ from ldmseg.data.latent_cache import (
 )
 from ldmseg.data.transforms import View
 from ldmseg.errors import InputError
+from ldmseg.locking import locked
 from ldmseg.models.image_encoder import ImageEncoder
 
 logger = logging.getLogger(__name__)
@@ -85,18 +86,28 @@ def build_latent_cache(
         on_progress: called with (photos done, photos in all).
 
     Raises:
-        InputError: the encoder is not frozen, the folder holds another cache, a photo cannot be read (`stop`), the disk is full, or the
-            encoder's values are not finite. What was finished before stays and counts.
+        InputError: the encoder is not frozen, the folder holds another cache or is in use, a photo cannot be read (`stop`), the disk is
+            full, or the encoder's values are not finite. What was finished before stays and counts.
     """
     path = Path(folder)
     if encoder.trainable:
         raise InputError(f"encoder: expected a frozen image encoder (of a Stable Diffusion model or a VAE), got {type(encoder).__name__}")
+    with locked(path):
+        return _build(path, dataset, spec, encoder, settings, on_progress)
+
+
+def _build(
+    path: Path,
+    dataset: PanopticDataset,
+    spec: str,
+    encoder: ImageEncoder,
+    settings: CacheSettings,
+    on_progress: Callable[[int, int], None] | None,
+) -> Manifest:
     wanted = _begun(dataset, spec, encoder, settings)
     shards = {shard.first: shard for shard in _kept(path, wanted)}
     starts = range(0, len(dataset), settings.items_per_shard)
     _check_space(path, wanted, sum(shard.items for shard in shards.values()))
-    with writing_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
     for leftover in (*path.glob(".latents-*.tmp.*"), *path.glob(".manifest.*.tmp.*")):  # of a process that was killed while writing
         leftover.unlink(missing_ok=True)
     manifest = wanted.model_copy(update={"shards": tuple(shards[first] for first in sorted(shards))})

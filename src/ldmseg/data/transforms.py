@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ldmseg.config import ColorConfig, DataConfig
+from ldmseg.errors import InputError
 from ldmseg.images import image_batch, load_images
 from ldmseg.panoptic import VOID
 
 PADDING = 128
 """The gray of what lies outside the photo; its labels are void."""
 
-SCALE_RANGES = {"crop": (1.0, 1.0), "jitter": (0.1, 2.0)}
+SCALE_RANGES = {"crop": (1.0, 1.0), "jitter": (0.1, 2.0), "zoom": (1.0, 2.0)}
 """Of `data.scale_range`; the second is that of large-scale jitter in Simple Copy-Paste (Ghiasi et al. 2021)."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)[:, None, None]  # ITU-R BT.601
@@ -49,6 +50,11 @@ class View:
     def whole(self) -> bool:
         """Whether it shows the whole image and nothing else."""
         return self.height == self.width == self.size and self.top == self.left == 0
+
+    def times(self, factor: int) -> View:
+        """The same window with `factor` times as many pixels along each side."""
+        height, width, top, left, size = (factor * length for length in (self.height, self.width, self.top, self.left, self.size))
+        return View(height, width, top, left, size, self.flip)
 
     def ids(self, ids: NDArray[np.integer]) -> NDArray[np.integer]:
         """(H, W) ids -> (S, S), the id under each pixel's centre, `VOID` outside; ids are never mixed."""
@@ -106,7 +112,8 @@ def draw_view(shape: tuple[int, int], config: DataConfig, rng: np.random.Generat
     """The window of one training sample.
 
     `square` shows the whole image, whatever its proportions (the paper); `crop` scales the shorter side to `size`, `jitter` the longer
-    one, each times a number drawn from `scale_range`, and the window lies anywhere inside, or the image anywhere in the window.
+    one, each times a number drawn from `scale_range`, and the window lies anywhere inside, or the image anywhere in the window. `zoom`
+    scales both sides to `size` times the number, for a window of the image's own proportions, except in a share of `whole_rate`.
 
     Args:
         shape: (H, W) of the map.
@@ -115,11 +122,44 @@ def draw_view(shape: tuple[int, int], config: DataConfig, rng: np.random.Generat
     height = width = size
     top = left = 0
     if config.resize != "square":
-        side = min(shape) if config.resize == "crop" else max(shape)
-        scale = rng.uniform(*(config.scale_range or SCALE_RANGES[config.resize])) * size / side
-        height, width = (max(1, round(scale * length)) for length in shape)
+        scale = rng.uniform(*(config.scale_range or SCALE_RANGES[config.resize]))
+        if config.resize == "zoom":
+            height = width = size if rng.random() < config.whole_rate else max(1, round(scale * size))
+        else:
+            side = min(shape) if config.resize == "crop" else max(shape)
+            height, width = (max(1, round(scale * size / side * length)) for length in shape)
         top, left = (int(rng.integers(min(0, length - size), max(0, length - size) + 1)) for length in (height, width))
     return View(height, width, top, left, size, flip=bool(config.flip and rng.random() < 0.5))
+
+
+def view_count(config: DataConfig) -> int:
+    """How many fixed views a photo has: the whole, the whole mirrored where flips are on, and `data.windows` windows.
+
+    Raises:
+        InputError: views are drawn anew each time.
+    """
+    if config.resize not in ("square", "zoom") or (config.resize == "zoom" and config.windows is None):
+        raise InputError(f"data.windows: expected a number of windows with resize zoom, or resize square, got resize {config.resize}")
+    return 1 + config.flip + (config.windows or 0)
+
+
+def fixed_view(item: int, number: int, config: DataConfig) -> View:
+    """View `number` of a photo: a function of the two alone, whatever the seed of a run."""
+    whole = View.square(config.size)
+    if number <= config.flip:
+        return replace(whole, flip=number == 1)
+    rng = np.random.default_rng([item, number, 4])
+    scaled = max(1, round(rng.uniform(*(config.scale_range or SCALE_RANGES["zoom"])) * config.size))
+    top, left = (int(rng.integers(min(0, scaled - config.size), max(0, scaled - config.size) + 1)) for _ in range(2))
+    return View(scaled, scaled, top, left, config.size, flip=bool(config.flip and rng.random() < 0.5))
+
+
+def draw_view_number(config: DataConfig, rng: np.random.Generator) -> int:
+    """Which fixed view a training sample shows: the whole photo in a share of `whole_rate`, else one of the windows."""
+    wholes = 1 + config.flip
+    if not config.windows or rng.random() < config.whole_rate:
+        return int(rng.integers(wholes))
+    return wholes + int(rng.integers(config.windows))
 
 
 def draw_color(config: ColorConfig, rng: np.random.Generator) -> Color | None:

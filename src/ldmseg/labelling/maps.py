@@ -57,6 +57,8 @@ def write_maps(
 ) -> Iterator[Written]:
     """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done.
 
+    One process at a time writes into a folder: two would each leave a JSON of their own maps alone.
+
     Photos are read ahead and pictures drawn in other threads, because for large photos that takes longer than the model.
     """
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
@@ -87,12 +89,12 @@ def _written(photo: Photo, map_path: Path, paths: dict[str, Path], prediction: P
 
 
 def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) -> Iterator[tuple[Sequence[Photo], list[Image.Image]]]:
-    from ldmseg.formats.image import read_image
+    from ldmseg.formats.image import MAX_PIXELS, read_image
 
     reading: list[Future[Image.Image]] = []
     for batch, following in zip([[], *batches], [*batches, []], strict=True):
         pictures = [future.result() for future in reading]
-        reading = [pool.submit(read_image, photo.path) for photo in following]
+        reading = [pool.submit(read_image, photo.path, max(MAX_PIXELS, photo.pixels)) for photo in following]
         if batch:
             yield batch, pictures
 
@@ -130,12 +132,14 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 @contextmanager
 def _writer(output: Path) -> Iterator[CocoPanopticWriter]:
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+    from ldmseg.locking import locked
 
-    writer = CocoPanopticWriter(output, png_dir=output)
-    try:
-        yield writer
-    except BaseException:
-        with suppress(InputError):  # the first error is the one to tell
-            writer.close()
-        raise
-    writer.close()
+    with locked(output):
+        writer = CocoPanopticWriter(output, png_dir=output)
+        try:
+            yield writer
+        except BaseException:
+            with suppress(InputError):  # the first error is the one to tell
+                writer.close()
+            raise
+        writer.close()

@@ -102,7 +102,7 @@ class PanopticQuality:
         """Add one image.
 
         Raises:
-            InputError: the maps differ in size, or a segment's category is not one of `categories`.
+            InputError: the maps differ in size, or a segment's category is not one of `categories`, or it has none.
         """
         if prediction.shape != target.shape:
             raise InputError(f"prediction: expected the target's size {target.shape} (height, width), got {prediction.shape}")
@@ -148,6 +148,9 @@ class PanopticQuality:
         crowd = np.array([s.iscrowd for s in segments], dtype=bool)
         if self.class_agnostic:
             return SegmentTable(ids, np.full(len(segments), CLASS_AGNOSTIC_ID), crowd)
+        nameless = next((s.id for s in segments if s.category_id is None), None)
+        if nameless is not None and self.categories is not None and set(self._isthing) != {CLASS_AGNOSTIC_ID}:
+            raise InputError(f"class_agnostic: expected true for maps without categories, got false; {which}: segment {nameless} has none")
         category = [CLASS_AGNOSTIC_ID if s.category_id is None else s.category_id for s in segments]
         if self.categories is None:
             for segment, c in zip(segments, category, strict=True):

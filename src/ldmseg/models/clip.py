@@ -35,7 +35,7 @@ def check_type(saved: Pretrained, types: tuple[str, ...]) -> None:
         raise InputError(f"source: expected a CLIP model ({' or '.join(types)}) in {saved}, got {found or 'no model_type'}")
 
 
-def load_clip(model_class: Any, saved: Pretrained, optional: str) -> tuple[Any, bool]:
+def load_clip(model_class: Any, saved: Pretrained, optional: str | tuple[str, ...] = ()) -> tuple[Any, bool]:
     """A CLIP model with its weights, and whether those that begin with `optional` are missing; the folder may hold more weights.
 
     Raises:

@@ -38,13 +38,12 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     Attributes:
         latent_channels: C of the latents.
-        downscale: f, the image's pixels per latent cell along each side.
+        downscale: f, the map's pixels per latent cell along each side.
+        input_scale: s, the image's pixels per pixel of the map.
         trainable: whether its weights are trained together with the denoiser.
-        input_scale: the photo that it takes is so many times the size of the map that is drawn.
     """
 
     trainable: ClassVar[bool]
-    input_scale: int = 1
 
     @property
     @abstractmethod
@@ -54,26 +53,35 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @abstractmethod
     def downscale(self) -> int: ...
 
+    @property
+    def input_scale(self) -> int:
+        """Pixels of the image that `encode` wants per pixel of the map, along each side."""
+        return 1
+
     @abstractmethod
     def _latents(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), H and W multiples of f -> (B, C, H / f, W / f)."""
+        """(B, 3, H, W), H and W multiples of f times the input scale s -> (B, C, H / (f s), W / (f s))."""
 
     @apply_forward_hook
     def encode(self, images: Tensor) -> Tensor:
-        """Latents of images; an H or W that f does not divide is first continued by the last row or column.
+        """Latents of images; an H or W that f times the input scale s does not divide is first continued by the last row or column.
 
         Args:
-            images: (B, 3, H, W) in [-1, 1].
+            images: (B, 3, H, W) in [-1, 1], s times the map's size.
 
         Returns:
-            (B, C, ceil(H / f), ceil(W / f)) in the dtype of `images`, roughly of unit variance.
+            (B, C, ceil(H / (f s)), ceil(W / (f s))) in the dtype of `images`, roughly of unit variance.
 
         Raises:
             InputError: `images` has another shape.
         """
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
             raise InputError(f"images: expected shape (B, 3, H, W), got {tuple(images.shape)}")
-        return self._latents(pad_to_multiple(images.to(self.dtype), self.downscale)).to(images.dtype)
+        return self._latents(self.padded(images.to(self.dtype))).to(images.dtype)
+
+    def padded(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) continued until f times the input scale divides H and W."""
+        return pad_to_multiple(images, self.downscale * self.input_scale)
 
     def forward(self, images: Tensor) -> Tensor:
         """`encode`, for a wrapped encoder (compiled, DDP), which is called instead."""
@@ -199,9 +207,6 @@ class ResidualBlock(nn.Module):
         return x + self.conv(self.act(self.norm(x)))
 
 
-ENCODERS: dict[str, type[ImageEncoder]] = {encoder.__name__: encoder for encoder in (FrozenImageEncoder, ConvImageEncoder)}
-
-
 def load_image_encoder(source: str | Path) -> ImageEncoder:
     """The image encoder of a folder or a Hub id; of an autoencoder the encoder half, frozen.
 
@@ -211,9 +216,14 @@ def load_image_encoder(source: str | Path) -> ImageEncoder:
     Raises:
         InputError: nothing of that kind is there, or weights are missing or left over; the keys are listed.
     """
+    from ldmseg.models.backbone_encoder import BackboneImageEncoder  # which is made of what is above
+
     saved = find_pretrained(source, ("image_encoder", "vae"))
-    if saved.class_name in ENCODERS:
-        return load_strictly(ENCODERS[saved.class_name], saved)
+    kinds: dict[str, type[ImageEncoder]] = {
+        kind.__name__: kind for kind in (FrozenImageEncoder, ConvImageEncoder, BackboneImageEncoder)
+    }
+    if saved.class_name in kinds:
+        return load_strictly(kinds[saved.class_name], saved)
     if saved.class_name in VAES:
         return FrozenImageEncoder.from_vae(load_strictly(VAES[saved.class_name], saved))
-    raise InputError(f"source: expected one of {', '.join([*ENCODERS, *VAES])} in {saved}, got {saved.class_name or 'no class name'}")
+    raise InputError(f"source: expected one of {', '.join([*kinds, *VAES])} in {saved}, got {saved.class_name or 'no class name'}")

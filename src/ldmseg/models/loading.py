@@ -11,6 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ldmseg.errors import InputError
+from ldmseg.models.manifest import check_manifest
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.pretrained import only_shapes
 from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
@@ -60,4 +61,5 @@ def load_mask_autoencoder(source: str | Path) -> MaskAutoencoder:
             raise InputError(f"autoencoder: expected one of {', '.join(kinds)} in {str(source)!r}, got {name or 'no class name'}")
         if only_shapes():
             return kinds[name].from_config(config)
+        check_manifest(folder, below=subfolder or "", argument="autoencoder")
         return kinds[name].from_pretrained(folder, subfolder=subfolder, low_cpu_mem_usage=False)

@@ -45,7 +45,8 @@ class MaskAutoencoder(ModelMixin, ConfigMixin):
         encoder_widths: channels before, between and after the stride-2 convolutions; f = 2 ** (len - 1).
         encoder_depth: convolutions before each stride-2 one.
         decoder_width: channels of the decoder, which works up to half the resolution.
-        scaling_factor: latents leave `encode` multiplied by it (s in figure 3) and are divided by it in `decode`.
+        scaling_factor: latents leave `encode` multiplied by it and are divided by it in `decode`.
+        latent_scale: s of figure 3, which `scaling_factor` contains; written down so that stage 2 does not multiply it in again.
     """
 
     @register_to_config
@@ -59,6 +60,7 @@ class MaskAutoencoder(ModelMixin, ConfigMixin):
         decoder_width: int = 256,
         norm_groups: int = 32,
         scaling_factor: float = 1.0,
+        latent_scale: float = 1.0,
     ) -> None:
         super().__init__()
         widths = list(encoder_widths)

@@ -15,6 +15,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from ldmseg.errors import InputError
+from ldmseg.models.manifest import check_manifest
 
 Model = TypeVar("Model", bound=ModelMixin)
 
@@ -109,7 +110,10 @@ def load_strictly(model_class: type[Model], saved: Pretrained, **config: Any) ->
         with _warnings_off():
             if only_shapes():
                 return model_class.from_config(saved.config, **config)  # type: ignore[attr-defined]  # every model has it from ConfigMixin
+            check_manifest(saved.root, below=saved.subfolder, argument="source")
             loaded: Any = model_class.from_pretrained(saved.root, subfolder=saved.subfolder, output_loading_info=True, **config)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"source: expected weights of {model_class.__name__} in {saved}, got {_one_line(error)}") from error
     model, info = loaded

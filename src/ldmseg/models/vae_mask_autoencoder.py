@@ -24,7 +24,7 @@ class VaeMaskAutoencoder(MaskAutoencoder):
     full resolution.
 
     Args:
-        num_ids, code, scaling_factor: see `MaskAutoencoder`.
+        num_ids, code, scaling_factor, latent_scale: see `MaskAutoencoder`.
         latent_channels: C of the latents, as `vae_config` has it.
         vae_config: `AutoencoderKL`'s config.
     """
@@ -39,6 +39,7 @@ class VaeMaskAutoencoder(MaskAutoencoder):
         code: Code = "bits",
         latent_channels: int = 4,
         scaling_factor: float = 1.0,
+        latent_scale: float = 1.0,
     ) -> None:
         super(MaskAutoencoder, self).__init__()  # not the parent's own, which builds other layers
         if latent_channels != vae_config["latent_channels"]:

@@ -49,9 +49,14 @@ def steps(stage: Stage, config: RunConfig, first: int, accelerator: Accelerator)
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """A frozen dataclass of tensors on another device; other fields stay as they are."""
-    moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in vars(batch).items()}
-    return type(batch)(**moved)
+    """A frozen dataclass of tensors, and tuples of them, on another device; other fields stay as they are."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.to(device)
+        return tuple(map(moved, value)) if isinstance(value, tuple) else value
+
+    return type(batch)(**{name: moved(value) for name, value in vars(batch).items()})
 
 
 class _Samples(Dataset):

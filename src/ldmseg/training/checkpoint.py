@@ -20,7 +20,8 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from ldmseg.atomic import write_json, write_text, writing_errors
 from ldmseg.config import OptimConfig, RunConfig, validate_config
-from ldmseg.errors import InputError
+from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
+from ldmseg.errors import InputError, quoted
 from ldmseg.training.distributed import is_lost
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 # (`Division`); all else would make it another run.
 _MAY_CHANGE = {
     *(("optim", key) for key in ("steps", "batch_size", "accumulate", "gradient_checkpointing")),
-    *(("data", key) for key in ("workers", "val", "latents", "on_error")),
+    *(("data", key) for key in ("workers", "val", "latents", "features", "on_error")),
     ("validation",),
     ("checkpoint",),
     ("trackers",),
@@ -75,7 +76,8 @@ def start_run(run: Path, config: RunConfig, division: Division) -> None:
         differing = [key for key in _differences(_started_with(path), values) if not _free(key[0])]
         if differing:
             key, old, new = differing[0]
-            raise InputError(f"--config: {run} was started with {'.'.join(key)}={old!r}, got {new!r}; choose another run folder")
+            before = f"{'.'.join(key)}={quoted(old)}"
+            raise InputError(f"--config: {run} was started with {before}, got {quoted(new)}; choose another run folder")
     if divided.exists():
         _check_division(run, _read_division(divided), division)
     with writing_errors(run):
@@ -184,7 +186,12 @@ def _check_division(run: Path, before: Division, now: Division) -> None:
 
 def _started_with(path: Path) -> dict:
     """The configuration that a run was started with; keys that did not exist then have their defaults."""
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        values = read_yaml(path.read_text(encoding="utf-8", errors="replace"))
+    except PlainYamlError as error:
+        raise InputError(f"output: {str(path)!r} is damaged ({error}); choose another run folder") from None
+    if not isinstance(values, dict):
+        raise InputError(f"output: {str(path)!r} is damaged (no keys and values); choose another run folder")
     try:
         return validate_config(values).model_dump(mode="json")
     except InputError:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ldmseg.data.datasets import PanopticDataset
+from ldmseg.data.datasets import Mixture, PanopticDataset, Subset
 from ldmseg.errors import InputError
-from ldmseg.formats.coco_json import Category
-from ldmseg.panoptic import PanopticMap
-from ldmseg.training.stages.base import shuffled_index
+from ldmseg.training.dealing import Dealing
 
 T = TypeVar("T")
 
@@ -26,26 +21,33 @@ class Items:
     """The numbers of a data set's items, and the rule for those that cannot be read.
 
     Args:
-        length: items in the data set.
+        dealing: which item a training sample is; a number stands for a single data set of so many.
         on_error: `stop` lets a broken item's error through; `skip` goes on without it and logs it once.
         key: of the configuration, for messages.
     """
 
-    def __init__(self, length: int, on_error: Literal["stop", "skip"], key: str) -> None:
-        self.length, self.on_error, self.key = length, on_error, key
+    def __init__(self, dealing: Dealing | int, on_error: Literal["stop", "skip"], key: str) -> None:
+        self.dealing = Dealing((dealing,), (1.0,)) if isinstance(dealing, int) else dealing
+        self.length, self.on_error, self.key = sum(self.dealing.lengths), on_error, key
+        length = self.length
         # In memory that worker processes share, so that a broken file is named once and not once in each.
         self._named = torch.zeros(length if on_error == "skip" else 0, dtype=torch.bool).share_memory_()
 
+    @classmethod
+    def of(cls, mixture: Mixture, on_error: Literal["stop", "skip"], key: str) -> Self:
+        """Those of a mixture, shared out by its weights."""
+        lengths, weights = zip(*((len(part.data), part.weight) for part in mixture.parts), strict=True)
+        return cls(Dealing(lengths, weights), on_error, key)
+
     def sample(self, seed: int, number: int, read: Callable[[int], T]) -> T:
-        """`read(item)` for the item that training sample `number` is; if that is skipped, for the next sample's, and so on.
+        """`read(item)` for the item that training sample `number` is; if that is skipped, for the next one's of its data set, and so on.
 
         What a sample is remains a function of (seed, number) and the files: it depends neither on workers nor on interruptions.
 
         Raises:
             InputError: the item cannot be read; with `skip`, nor can as many further ones as there are.
         """
-        upcoming = (shuffled_index(seed, number + ahead, self.length) for ahead in range(self.length))
-        for found in self.each(upcoming, read):
+        for found in self.each(self.dealing.upcoming(seed, number), read):
             return found
         raise InputError(f"{self.key}: expected at least one item that can be read, got none of {self.length}")
 
@@ -84,27 +86,3 @@ class Items:
         if not kept:
             raise InputError(f"{self.key}: expected at least one item that can be read, got none of {self.length}")
         return Subset(data, kept)
-
-
-@dataclass(frozen=True)
-class Subset:
-    """A part of a data set, as a data set."""
-
-    source: PanopticDataset
-    items: tuple[int, ...]
-
-    @property
-    def categories(self) -> tuple[Category, ...]:
-        return self.source.categories
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return self.source.image(self.items[index])
-
-    def map(self, index: int) -> PanopticMap:
-        return self.source.map(self.items[index])
-
-    def name(self, index: int) -> str:
-        return self.source.name(self.items[index])

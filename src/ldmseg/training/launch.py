@@ -54,12 +54,21 @@ def prepare(accelerator: Accelerator, stage: Stage, optim: OptimConfig) -> tuple
     """
     shards = accelerator.distributed_type == DistributedType.FSDP
     spare = spare_copy(stage) if shards and accelerator.is_main_process else None
-    optimizer = torch.optim.AdamW([p for p in stage.parameters() if p.requires_grad], lr=optim.lr, weight_decay=optim.weight_decay)
+    optimizer = torch.optim.AdamW(parameter_groups(stage), lr=optim.lr, weight_decay=optim.weight_decay)
     average = None if shards else Average(stage, optim.ema)
     model, optimizer = accelerator.prepare(stage, optimizer)
     average = average or Average(stage, optim.ema, spare)
     average.to(accelerator.device)
     return model, optimizer, average
+
+
+def parameter_groups(stage: Stage) -> list[dict[str, Any]]:
+    """The trained weights, those with the same learning rate together; `lr_factor` stays in the group for the loop."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, weight in stage.named_parameters():
+        if weight.requires_grad:
+            groups.setdefault(stage.lr_factor(name), []).append(weight)
+    return [{"params": weights, "lr_factor": factor} for factor, weights in sorted(groups.items())]
 
 
 def autocast(accelerator: Accelerator) -> AbstractContextManager:

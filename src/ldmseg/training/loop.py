@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ldmseg.atomic import write_text
 from ldmseg.config import OptimConfig, RunConfig
+from ldmseg.locking import locked
 from ldmseg.training.batches import steps
 from ldmseg.training.checkpoint import Division, resume, save_checkpoint, start_run
 from ldmseg.training.distributed import wait_for_main
@@ -73,10 +75,21 @@ def train(stage: Stage, config: RunConfig, run: Path, on_step: Callable[[int, di
 
     Returns:
         The exported folder.
+
+    Raises:
+        InputError: another process trains in the run folder, which was started with another configuration, or cannot be written.
     """
-    optim = config.optim
     check_trackers(config.trackers)
-    accelerator = start_accelerator(optim, **tracking(config.trackers, run))
+    accelerator = start_accelerator(config.optim, **tracking(config.trackers, run))
+    with locked(run) if accelerator.is_main_process else nullcontext():
+        _train(accelerator, stage, config, run, on_step)
+    return run / "pipeline"
+
+
+def _train(
+    accelerator: Accelerator, stage: Stage, config: RunConfig, run: Path, on_step: Callable[[int, dict[str, float]], None] | None
+) -> None:
+    optim = config.optim
     watch = Watch(accelerator, stage, config, run)
     if accelerator.is_main_process:
         start_run(run, config, Division.of(accelerator, optim))
@@ -92,7 +105,7 @@ def train(stage: Stage, config: RunConfig, run: Path, on_step: Callable[[int, di
     averages, started = Averages(), time.monotonic()
     for batches in steps(stage, config, progress.step, accelerator):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress.step, optim)
+            group["lr"] = learning_rate(progress.step, optim) * group["lr_factor"]
         for batch in batches:
             with accelerator.accumulate(model):
                 with autocast(accelerator):
@@ -124,7 +137,6 @@ def train(stage: Stage, config: RunConfig, run: Path, on_step: Callable[[int, di
             result.export(run / "pipeline")
     wait_for_main()
     accelerator.end_training()
-    return run / "pipeline"
 
 
 def learning_rate(step: int, optim: OptimConfig) -> float:

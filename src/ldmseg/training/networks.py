@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig
+from ldmseg.config import INFERENCE, AutoencoderRunConfig, DiffusionRunConfig
 from ldmseg.diffusion.guidance import check_descriptor, check_guidance
 from ldmseg.errors import InputError
-from ldmseg.models.denoiser import Denoiser, build_denoiser
+from ldmseg.models.backbone_encoder import BackboneImageEncoder
+from ldmseg.models.backbones import load_backbone
+from ldmseg.models.denoiser import Denoiser, build_denoiser, freeze_time_embedding, widen_input
 from ldmseg.models.descriptors import Descriptor, build_descriptor
 from ldmseg.models.image_encoder import ConvImageEncoder, ImageEncoder, load_image_encoder
 from ldmseg.models.loading import BUNDLED, load_mask_autoencoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
 from ldmseg.pipeline import LDMSegPipeline
+from ldmseg.training.inheritance import inherited
 from ldmseg.training.stages.base import fresh_weights, save_memory
 
 
@@ -25,6 +28,14 @@ class Networks:
     image_encoder: ImageEncoder
     denoiser: Denoiser
     descriptor: Descriptor | None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How stage 2 begins: its networks, and its configuration with what a pipeline that is its `init` decides."""
+
+    networks: Networks
+    config: DiffusionRunConfig
 
 
 def mask_autoencoder(config: AutoencoderRunConfig) -> MaskAutoencoder:
@@ -48,28 +59,53 @@ def mask_autoencoder(config: AutoencoderRunConfig) -> MaskAutoencoder:
     return model
 
 
-def diffusion_networks(config: DiffusionRunConfig) -> Networks:
+def begin_diffusion(config: DiffusionRunConfig) -> Beginning:
     """Stage 2's networks: those of `init`, or each from its own source with fresh weights where there is none.
 
     Raises:
-        InputError: a source holds nothing usable, or the networks do not fit together.
+        InputError: a source holds nothing usable, the networks do not fit together, or a key contradicts what they were trained with.
     """
     if config.init is not None:
         start = LDMSegPipeline.from_pretrained(config.init)
+        config = inherited(config, start)
         autoencoder = start.mask_autoencoder if config.autoencoder == BUNDLED else load_mask_autoencoder(config.autoencoder)
-        return ready(Networks(autoencoder, start.image_encoder, start.unet, start.descriptor), config)
+        encoder, network = start.image_encoder, start.unet
+        if config.denoiser.freeze_time:
+            freeze_time_embedding(network)
+        if config.image_encoder.backbone is not None:
+            with fresh_weights(config.seed):
+                encoder = with_backbone(encoder, config)
+            network = widen_input(network, image_channels=encoder.latent_channels)
+        networks = ready(Networks(autoencoder, encoder, network, start.descriptor), config)
+        return Beginning(networks, config)
     autoencoder = load_mask_autoencoder(config.autoencoder)
     with fresh_weights(config.seed):
         encoder = image_encoder(config, autoencoder)
         network = denoiser(config, autoencoder, encoder)
-        return ready(Networks(autoencoder, encoder, network, descriptor(config, network)), config)
+        networks = ready(Networks(autoencoder, encoder, network, descriptor(config, network)), config)
+        return Beginning(networks, config)
 
 
 def image_encoder(config: DiffusionRunConfig, autoencoder: MaskAutoencoder) -> ImageEncoder:
     settings = config.image_encoder
     if settings.source is not None:
         return load_image_encoder(settings.source)
-    return ConvImageEncoder(settings.latent_channels, settings.widths, autoencoder.downscale)
+    stem = ConvImageEncoder(settings.latent_channels, settings.widths, autoencoder.downscale)
+    return stem if settings.backbone is None else with_backbone(stem, config)
+
+
+def with_backbone(stem: ImageEncoder, config: DiffusionRunConfig) -> BackboneImageEncoder:
+    """The encoder of `image_encoder.backbone` around a stem.
+
+    Raises:
+        InputError: there is no such backbone, or the model that the run begins with has an encoder of another kind.
+    """
+    settings = config.image_encoder
+    if not isinstance(stem, ConvImageEncoder):
+        there = f"the {type(stem).__name__} of {config.init!r}"
+        raise InputError(f"image_encoder.backbone: expected none beside {there}, got {settings.backbone!r}")
+    assert settings.backbone is not None
+    return BackboneImageEncoder.around(stem, load_backbone(settings.backbone), settings.adapter_channels, settings.input_scale)
 
 
 def denoiser(config: DiffusionRunConfig, autoencoder: MaskAutoencoder, encoder: ImageEncoder) -> Denoiser:
@@ -97,7 +133,8 @@ def descriptor(config: DiffusionRunConfig, network: Denoiser) -> Descriptor | No
 def ready(networks: Networks, config: DiffusionRunConfig) -> Networks:
     """The networks as they are trained: checked against each other, with frozen parts frozen and `latent_scale` in its place.
 
-    The mask autoencoder's scaling factor is where scaling lives, and the exported pipeline keeps it.
+    The mask autoencoder's scaling factor is where scaling lives, and the exported pipeline keeps it. A mask autoencoder that was exported
+    with a `latent_scale` has it in its factor; the run's takes its place there.
 
     Raises:
         InputError: they do not fit together.
@@ -107,7 +144,7 @@ def ready(networks: Networks, config: DiffusionRunConfig) -> Networks:
     if wanted not in (None, has):
         raise InputError(f"descriptors.kind: expected {has or 'none'}, as the model in {config.init!r} has, got {wanted}")
     check_descriptor(networks.descriptor, networks.denoiser)
-    check_guidance(networks.descriptor, config.descriptors.guidance_scale)
+    check_guidance(networks.descriptor, INFERENCE.changed(config.inference).guidance_scale)
     if autoencoder.downscale != encoder.downscale:
         raise InputError(f"image_encoder: expected the mask autoencoder's downscale {autoencoder.downscale}, got {encoder.downscale}")
     channels = networks.denoiser.config["mask_channels"]
@@ -115,7 +152,10 @@ def ready(networks: Networks, config: DiffusionRunConfig) -> Networks:
         raise InputError(
             f"autoencoder: expected {channels} latent channels, as the denoiser has, got {autoencoder.config['latent_channels']}"
         )
-    autoencoder.register_to_config(scaling_factor=autoencoder.config["scaling_factor"] * config.latent_scale)
+    within = autoencoder.config["latent_scale"]
+    if within != config.latent_scale:
+        scale = autoencoder.config["scaling_factor"] / within * config.latent_scale
+        autoencoder.register_to_config(scaling_factor=scale, latent_scale=config.latent_scale)
     autoencoder.requires_grad_(False).eval()
     if config.optim.gradient_checkpointing:
         save_memory(networks.denoiser)

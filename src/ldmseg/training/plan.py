@@ -44,12 +44,14 @@ class Plan:
     """What `plan` found out.
 
     Attributes:
+        config: the one given, with the settings of a pipeline that is its `init` where they were left open.
         memory: of one process for `optim.batch_size` samples.
         precision: of the run on this machine: `fp32`, `bf16` or `fp16`.
         samples: of `data.train`; None where it is not on this machine.
         notes: what was not there and what stands in for it.
     """
 
+    config: RunConfig
     parts: tuple[Part, ...]
     memory: Memory
     precision: str
@@ -61,6 +63,7 @@ class Plan:
 class _Run:
     """The networks of a run by their names in the stage, and a step with them."""
 
+    config: RunConfig
     networks: dict[str, nn.Module]
     step: Callable[[], Tensor]
     notes: list[str] = field(default_factory=list)
@@ -76,10 +79,10 @@ def plan(config: AutoencoderRunConfig | DiffusionRunConfig, processes: int = 1) 
         InputError: the configuration cannot be run, here or anywhere.
     """
     run = _autoencoder_run(config) if isinstance(config, AutoencoderRunConfig) else _diffusion_run(config)
-    samples = _samples(config, run.notes)
+    samples = _samples(run.config, run.notes)
     precision = {"no": "fp32"}.get(kind := resolve_precision(config.optim.precision), kind)
     parts = tuple(_part(name, network) for name, network in run.networks.items())
-    return Plan(parts, _memory(run, parts, config, precision, processes), precision, samples, tuple(run.notes))
+    return Plan(run.config, parts, _memory(run, parts, config, precision, processes), precision, samples, tuple(run.notes))
 
 
 def _part(name: str, network: nn.Module) -> Part:
@@ -104,14 +107,17 @@ def _memory(run: _Run, parts: tuple[Part, ...], config: RunConfig, precision: st
 
 def _samples(config: RunConfig, notes: list[str]) -> int | None:
     counts: list[int | None] = []
-    for key, spec in (("data.train", config.data.train), ("data.val", config.data.val)):
+    train = config.data.train
+    sets = [train] if isinstance(train, str) else [one.data for one in train]
+    for key, spec in (*(("data.train", spec) for spec in sets), ("data.val", config.data.val)):
         parsed = parse_spec(spec)
         if parsed.kind != "scenes" and not parsed.root.exists():
             notes.append(f"{key}: {str(parsed.root)!r} is not on this machine")
             counts.append(None)
         else:
             counts.append(len(load_dataset(spec, size=config.data.size, segments=config.data.scene_segments)))
-    return counts[0]
+    known = [count for count in counts[: len(sets)] if count is not None]
+    return sum(known) if len(known) == len(sets) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------- the stages
@@ -135,12 +141,13 @@ def _autoencoder_run(config: AutoencoderRunConfig) -> _Run:
         return model.coarse_logits(model.moments(codes).mean).float().square().mean()
 
     notes.append("the losses on points take some memory more")
-    return _Run({"model": model}, step, notes)
+    return _Run(config, {"model": model}, step, notes)
 
 
 def _diffusion_run(config: DiffusionRunConfig) -> _Run:
     notes: list[str] = []
-    parts = _with_init(config) if config.init is not None else _from_sources(config, notes)
+    start = _with_init(config) if config.init is not None else build.Beginning(_from_sources(config, notes), config)
+    parts, config = start.networks, start.config
     batch, size = config.optim.batch_size, config.data.size
     autoencoder, encoder, denoiser, descriptor = parts.autoencoder, parts.image_encoder, parts.denoiser, parts.descriptor
     cells = -(-size // autoencoder.downscale)
@@ -152,13 +159,13 @@ def _diffusion_run(config: DiffusionRunConfig) -> _Run:
             autoencoder.moments(torch.zeros(batch, code_channels(autoencoder.config["num_ids"], autoencoder.config["code"]), size, size))
         image = torch.zeros(batch, encoder.latent_channels, cells, cells)
         if config.data.latents is None:
-            image = encoder.encode(torch.zeros(batch, 3, size, size))
+            image = encoder.encode(torch.zeros(batch, 3, size * encoder.input_scale, size * encoder.input_scale))
         x = torch.zeros(batch, autoencoder.config["latent_channels"], cells, cells)
         condition = Condition(image, tokens=_tokens(descriptor, batch, size))
         return denoiser(x, torch.zeros(batch, dtype=torch.long), condition=condition, estimate=x).float().square().mean()
 
     networks: dict[str, Any] = {"autoencoder": autoencoder, "image_encoder": encoder, "denoiser": denoiser, "descriptor": descriptor}
-    return _Run({name: network for name, network in networks.items() if network is not None}, step, notes)
+    return _Run(config, {name: network for name, network in networks.items() if network is not None}, step, notes)
 
 
 def _tokens(descriptor: Descriptor | None, batch: int, size: int) -> Tensor | None:
@@ -169,12 +176,12 @@ def _tokens(descriptor: Descriptor | None, batch: int, size: int) -> Tensor | No
     return descriptor(batch, torch.zeros(batch, 3, size, size))
 
 
-def _with_init(config: DiffusionRunConfig) -> build.Networks:
-    parts = build.diffusion_networks(config)
-    for network in vars(parts).values():
+def _with_init(config: DiffusionRunConfig) -> build.Beginning:
+    start = build.begin_diffusion(config)
+    for network in vars(start.networks).values():
         if network is not None:
             network.to("meta")
-    return parts
+    return start
 
 
 def _from_sources(config: DiffusionRunConfig, notes: list[str]) -> build.Networks:

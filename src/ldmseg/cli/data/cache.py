@@ -1,7 +1,9 @@
-"""`ldmseg data cache`: the image latents of a frozen encoder, computed once."""
+"""`ldmseg data cache`: the image latents of a frozen encoder, or the features of a run's backbone, computed once."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -9,16 +11,35 @@ import typer
 from ldmseg.atomic import check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, configure_logging, print_json, say
+from ldmseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """The options that both kinds of cache have."""
+
+    dtype: Literal["fp32", "fp16"]
+    per_shard: int
+    on_error: Literal["stop", "skip"]
 
 
 def cache(
-    data: Annotated[str, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. coco-panoptic:DIR:train.", show_default=False)],
-    encoder: Annotated[
-        str,
-        typer.Option("--encoder", metavar="MODEL", help="A frozen encoder: of a pipeline, Stable Diffusion or a VAE.", show_default=False),
-    ],
     output: options.Output,
-    size: Annotated[int, typer.Option("--size", min=1, help="Pixels of the square, the run's data.size.", show_default=False)],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. coco-panoptic:DIR:train.", show_default=False)
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", metavar="MODEL", help="A frozen encoder: of a pipeline, Stable Diffusion or a VAE.", show_default=False),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=1, help="Pixels of the square, the run's data.size.", show_default=False)
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="NAME_OR_FILE", help="In place of the three: features for a run.", show_default=False),
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of it.", show_default=False)] = None,
     flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Encode every photo mirrored, too.")] = True,
     dtype: Annotated[Literal["fp32", "fp16"], typer.Option("--dtype", help="Of what is stored; fp16 takes half the disk.")] = "fp32",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos at a time.")] = 8,
@@ -28,10 +49,14 @@ def cache(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Encode every photo once, for training with data.latents=DIR.
+    """Encode every photo once, for training with data.latents=DIR, or with --config for training with data.features=DIR.
 
     The same command goes on where it was interrupted; files that are there already are kept.
     """
+    if config is not None and (data, encoder, size) != (None, None, None):
+        raise InputError("--config: expected none of --data, --encoder and --size beside it, which the configuration names")
+    if config is None and None in (data, encoder, size):
+        raise InputError("--data, --encoder, --size: expected all three, or --config in their place")
     check_output_folder(output)
 
     from ldmseg.devices import resolve_device
@@ -44,6 +69,10 @@ def cache(
     from ldmseg.models.image_encoder import load_image_encoder
     from ldmseg.models.loading import model_folder
 
+    if config is not None:
+        _features(config, set_ or [], output, target, FeatureOptions(dtype, per_shard, on_error), json)
+        return
+    assert data is not None and encoder is not None and size is not None
     dataset = load_dataset(data, size=size)
     frozen: Any = load_image_encoder(model_folder(encoder))
     settings = CacheSettings(size, flip, dtype, batch_size, workers, per_shard, on_error)
@@ -58,3 +87,29 @@ def cache(
     else:
         without = f", {left_out} of them without a photo" if left_out else ""
         say(f"{len(dataset)} items{without} in {output}; train with --set data.latents={output}")
+
+
+def _features(source: str, overrides: list[str], output: Path, device: Any, stored: FeatureOptions, json: bool) -> None:
+    from ldmseg.config import DiffusionRunConfig, load_config
+    from ldmseg.data.datasets import load_mixture
+    from ldmseg.data.feature_writer import FeatureSettings, build_feature_cache
+    from ldmseg.training.networks import begin_diffusion
+
+    run = load_config(source, overrides)
+    if not isinstance(run, DiffusionRunConfig):
+        raise InputError(f"--config: expected a configuration of stage diffusion, got one of stage {run.stage} in '{source}'")
+    encoder = begin_diffusion(run).networks.image_encoder.to(device)
+    data = run.data
+    mixture = load_mixture(data.train, size=data.size, segments=data.scene_segments).whole
+    settings = FeatureSettings(stored.dtype, stored.per_shard, stored.on_error)
+    with Progress("photos", enabled=not json) as progress:
+        try:
+            manifest = build_feature_cache(output, mixture, source, encoder, data, settings, progress.update)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; the same command goes on with {output}") from None
+    left_out = sum(len(shard.unreadable) for shard in manifest.shards)
+    if json:
+        print_json({"cache": str(output), "items": len(mixture), "unreadable": left_out, "shards": len(manifest.shards)})
+    else:
+        without = f", {left_out} of them without a photo" if left_out else ""
+        say(f"{len(mixture)} items{without} in {output}; train with --set data.features={output}")

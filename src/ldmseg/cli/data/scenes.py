@@ -32,13 +32,14 @@ def scenes(
 
     from ldmseg.data.scenes import CATEGORIES, VALIDATION_SEED, generate_scene
     from ldmseg.formats.coco_panoptic import Category, CocoPanopticWriter
+    from ldmseg.locking import locked
 
     if seed < VALIDATION_SEED < seed + count:
         raise InputError(
             f"--count: expected training or validation scenes (seeds from {VALIDATION_SEED}), got both ({seed}..{seed + count - 1})"
         )
     categories = [Category(c.id, c.name, c.isthing) for c in CATEGORIES]
-    with Progress("scenes", enabled=not json) as progress, CocoPanopticWriter(output, categories) as writer:
+    with locked(output), Progress("scenes", enabled=not json) as progress, CocoPanopticWriter(output, categories) as writer:
         for number in range(seed, seed + count):
             scene = generate_scene(number, size)
             name = f"scene_{number:08d}"

@@ -62,7 +62,7 @@ def check_dataset(
 def _plan(spec: str) -> tuple[list[Finding], list[Look]]:
     """What is known before a picture is opened, and one look per image."""
     parsed = parse_spec(spec)
-    if parsed.kind == "scenes":
+    if parsed.kind == "scenes" or parsed.items is not None:  # of a part, only its own files
         return [], item_looks(load_dataset(spec))
     files = locate(parsed)
     if isinstance(files, LabelFolder):

@@ -2,7 +2,8 @@
 
 from ldmseg.data.datasets.base import AnnotatedDataset, FileDataset, PanopticDataset
 from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset
-from ldmseg.data.datasets.loading import FORMATS, DataSpec, load_dataset, parse_spec
+from ldmseg.data.datasets.loading import FORMATS, DataSpec, load_dataset, load_mixture, parse_spec
+from ldmseg.data.datasets.parts import MixedPart, Mixture, Subset, labelling_of
 from ldmseg.data.datasets.scenes import SceneDataset
 
 __all__ = [
@@ -14,8 +15,13 @@ __all__ = [
     "DataSpec",
     "FileDataset",
     "LabelFolderDataset",
+    "MixedPart",
+    "Mixture",
     "PanopticDataset",
     "SceneDataset",
+    "Subset",
+    "labelling_of",
     "load_dataset",
+    "load_mixture",
     "parse_spec",
 ]

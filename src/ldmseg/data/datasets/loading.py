@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ldmseg.config import MixedSet
 from ldmseg.data.datasets.base import PanopticDataset
 from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset
+from ldmseg.data.datasets.parts import MixedPart, Mixture, labelling_of
 from ldmseg.data.datasets.scenes import SceneDataset
 from ldmseg.data.scenes import VALIDATION_SEED
 from ldmseg.errors import InputError
@@ -25,11 +28,15 @@ Files = CocoFiles | CityscapesFiles | LabelFolder
 
 @dataclass(frozen=True)
 class DataSpec:
-    """`FORMAT:ROOT[:SPLIT]` taken apart; `root` is a folder, a JSON or, for scenes, how many."""
+    """`FORMAT:ROOT[:SPLIT][[FIRST:END]]` taken apart; `root` is a folder, a JSON or, for scenes, how many.
+
+    `items` is the part of the data set that is meant, by number in the data set's order.
+    """
 
     kind: str
     root: Path
     split: str | None
+    items: slice | None = None
 
 
 def parse_spec(spec: str) -> DataSpec:
@@ -41,6 +48,10 @@ def parse_spec(spec: str) -> DataSpec:
     kind, separator, rest = spec.partition(":")
     if not separator or not rest or kind not in FORMATS:
         raise InputError(f"data: expected FORMAT:ROOT[:SPLIT] with FORMAT one of {', '.join(FORMATS)}, got {spec!r}")
+    part = re.fullmatch(r"(.+)\[(\d*):(\d*)\]", rest)
+    if part and kind != "scenes" and not Path(rest).exists():
+        whole = parse_spec(f"{kind}:{part[1]}")
+        return replace(whole, items=slice(int(part[2] or 0), int(part[3]) if part[3] else None))
     if kind != "scenes" and (Path(rest).exists() or ":" not in rest):
         return DataSpec(kind, Path(rest), None)
     root, _, split = rest.rpartition(":") if ":" in rest else (rest, "", "")
@@ -52,7 +63,8 @@ def load_dataset(spec: str, *, size: int = 128, segments: tuple[int, int] = (4, 
 
     Args:
         spec: `scenes:COUNT[:train|val]` (or FIRST-END in place of COUNT), or a format, a folder and perhaps a split:
-            `coco-panoptic:DIR:val2017`, `cityscapes:DIR:val`, `ade20k:DIR:train`, `labels:DIR`, `bsds500:DIR:val`.
+            `coco-panoptic:DIR:val2017`, `cityscapes:DIR:val`, `ade20k:DIR:train`, `labels:DIR`, `bsds500:DIR:val`; of files,
+            `[FIRST:END]` behind it names a part, as in Python: `coco-panoptic:DIR:train[0:70]`.
         size: pixels of generated scenes; real photos keep their own size.
         segments: fewest and most segments of a generated scene.
 
@@ -63,6 +75,21 @@ def load_dataset(spec: str, *, size: int = 128, segments: tuple[int, int] = (4, 
     parsed = parse_spec(spec)
     if parsed.kind == "scenes":
         return _scenes(parsed, spec, size, segments)
+    whole = _files(parsed)
+    return whole if parsed.items is None else _part(whole, parsed.items, spec)
+
+
+def load_mixture(sets: str | Sequence[MixedSet], *, size: int = 128, segments: tuple[int, int] = (4, 12)) -> Mixture:
+    """Open what `data.train` names: one data set, or several with weights; arguments and errors as of `load_dataset`."""
+    named = [MixedSet(data=sets)] if isinstance(sets, str) else sets
+    parts = []
+    for one in named:
+        data = load_dataset(one.data, size=size, segments=segments)
+        parts.append(MixedPart(one.data, data, one.weight, labelling_of(data, one.labelling)))
+    return Mixture(parts)
+
+
+def _files(parsed: DataSpec) -> LabelFolderDataset | CityscapesDataset | AnnotatorDataset | CocoPanopticDataset:
     files = locate(parsed)
     if isinstance(files, LabelFolder):
         return LabelFolderDataset(files.records())
@@ -70,6 +97,16 @@ def load_dataset(spec: str, *, size: int = 128, segments: tuple[int, int] = (4, 
         return CityscapesDataset(files.records)
     source = CocoPanoptic.at(files)
     return AnnotatorDataset.of(source) if parsed.kind == "bsds500" else CocoPanopticDataset(source)
+
+
+def _part(
+    whole: LabelFolderDataset | CityscapesDataset | AnnotatorDataset | CocoPanopticDataset, items: slice, spec: str
+) -> PanopticDataset:
+    if not range(len(whole))[items]:
+        raise InputError(f"data: expected a part of the {len(whole)} items, got {spec!r}")
+    if isinstance(whole, CocoPanopticDataset):
+        return replace(whole, records=replace(whole.records, records=whole.records.records[items]))
+    return replace(whole, records=whole.records[items])  # type: ignore[arg-type]  # each kind gets records of its own kind
 
 
 def locate(spec: DataSpec) -> Files:

@@ -92,7 +92,7 @@ def _plan_autoencoder(file: OfficialFile, scale: float) -> _Plan:
     with _named(file, source):
         sizes = autoencoder_sizes(_shapes(file, source))
         with torch.device("meta"):
-            model = MaskAutoencoder(**sizes, scaling_factor=scale)
+            model = MaskAutoencoder(**sizes, scaling_factor=scale, latent_scale=scale)
         return _match(file, source, model, autoencoder_name, autoencoder_origin)
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors import SafetensorError, safe_open
 
 from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig
+from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
 from ldmseg.errors import InputError
 from ldmseg.runs.history import METRICS, History, Network, read_history
 
@@ -104,9 +104,9 @@ def _read_config(run: Path) -> tuple[dict[str, Any], str]:
         raise InputError(f"{expected}, which has no config.yaml")
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{expected}, whose config.yaml is no YAML: {' '.join(str(error).split())}") from None
+        config = read_yaml(text)
+    except PlainYamlError as error:
+        raise InputError(f"{expected}, whose config.yaml is no YAML: {error}") from None
     if not isinstance(config, dict) or str(config.get("stage")) not in _DEFAULTS:
         raise InputError(f"{expected}, whose config.yaml names no stage (autoencoder or diffusion)")
     return config, text

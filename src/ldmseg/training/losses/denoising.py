@@ -11,6 +11,8 @@ from ldmseg.choices import LossWeight
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 
+LEAST_SHARE = 0.1
+"""Images with fewer labelled cells than this share count less, so that a handful of cells never weighs as much as a whole image."""
 
 class DenoiseRows(Protocol):
     """The network with its condition, for the whole batch or for some of its rows (int64 indices)."""
@@ -39,10 +41,15 @@ def loss_weight(schedule: NoiseSchedule, timestep: Tensor, kind: LossWeight, snr
     raise InputError(f"weight: expected one of {', '.join(get_args(LossWeight))}, got {kind!r}")
 
 
-def draw_timesteps(uniform: Tensor, schedule: NoiseSchedule, bias: float = 1.0) -> Tensor:
-    """(B,) uniform numbers in [0, 1) -> (B,) timesteps T u**(1/bias); a bias above 1 sees more of the noisy ones."""
+def draw_timesteps(uniform: Tensor, schedule: NoiseSchedule, bias: float = 1.0, pure_noise_rate: float = 0.0) -> Tensor:
+    """(B,) uniform numbers in [0, 1) -> (B,) timesteps T u**(1/bias); a bias above 1 sees more of the noisy ones.
+
+    A share `pure_noise_rate` is the last timestep, T - 1, where sampling begins (one-step fine-tuning, mixed with the ordinary kind).
+    """
     total = schedule.config["num_train_timesteps"]
-    return (uniform.double().pow(1 / bias) * total).long().clamp(max=total - 1)
+    rest = ((uniform.double() - pure_noise_rate) / max(1 - pure_noise_rate, 1e-9)).clamp(min=0)
+    drawn = (rest.pow(1 / bias) * total).long().clamp(max=total - 1)
+    return torch.where(uniform < pure_noise_rate, total - 1, drawn)
 
 
 def denoising_loss(
@@ -81,6 +88,6 @@ def denoising_loss(
     target = schedule.training_target(clean, noise, timestep)
     error = (output.float() - target.float()).square()  # (B, C, h, w)
     if cells is not None:
-        share = cells / cells.flatten(1).mean(1).clamp(min=1e-6).reshape(-1, 1, 1, 1)
+        share = cells / cells.flatten(1).mean(1).clamp(min=LEAST_SHARE).reshape(-1, 1, 1, 1)
         error = error * share
     return (error.flatten(1).mean(1) * loss_weight(schedule, timestep, weight, snr_clamp).to(error)).mean()

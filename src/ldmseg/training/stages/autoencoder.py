@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ldmseg.codes import assign_dense, encode_ids
+from ldmseg.codes import assign_dense, encode_ids, limit_segments
 from ldmseg.config import AutoencoderRunConfig
-from ldmseg.data.datasets import PanopticDataset, SceneDataset, load_dataset
+from ldmseg.data.datasets import PanopticDataset, SceneDataset, load_dataset, load_mixture
 from ldmseg.data.mask_augment import augment_mask
 from ldmseg.data.transforms import draw_view
 from ldmseg.evaluate import reconstruct
 from ldmseg.metrics.panoptic_quality import PanopticQuality
-from ldmseg.panoptic import PanopticMap, nearest_indices
+from ldmseg.models.manifest import exported
+from ldmseg.panoptic import VOID, PanopticMap, nearest_indices
 from ldmseg.training.items import Items
 from ldmseg.training.losses.points import point_losses
 from ldmseg.training.networks import mask_autoencoder
@@ -44,9 +45,10 @@ class AutoencoderStage(Stage):
         self.config = config
         self.model = mask_autoencoder(config)
         data = config.data
-        self.train_data = load_dataset(data.train, size=data.size, segments=data.scene_segments)
+        mixture = load_mixture(data.train, size=data.size, segments=data.scene_segments)
+        self.train_data = mixture.whole
         self.val_data = load_dataset(data.val, size=data.size, segments=data.scene_segments)
-        self.train_items = Items(len(self.train_data), data.on_error, "data.train")
+        self.train_items = Items.of(mixture, data.on_error, "data.train")
         self.val_items = Items(len(self.val_data), data.on_error, "data.val")
 
     def load_sample(self, number: int) -> tuple[int, NDArray[np.int64]]:
@@ -54,10 +56,7 @@ class AutoencoderStage(Stage):
         rng = sample_rng(config.seed, number)
         ids = self.train_items.sample(config.seed, number, lambda item: _ids(self.train_data, item))
         ids = draw_view((ids.shape[0], ids.shape[1]), config.data, rng).ids(ids)
-        pmap = PanopticMap(augment_mask(ids, config.augment, rng))
-        pmap = pmap.largest(num_ids - 1) if len(pmap) >= num_ids else pmap
-        assigned = assign_dense(pmap.dense, len(pmap), num_ids, "random", rng)
-        return number, np.append(assigned, 0)[pmap.dense]
+        return number, _coded(augment_mask(ids, config.augment, rng), num_ids, rng)
 
     def collate(self, samples: Sequence[tuple[int, NDArray[np.int64]]]) -> MaskBatch:
         return MaskBatch(torch.from_numpy(np.stack([ids for _, ids in samples])), tuple(number for number, _ in samples))
@@ -103,16 +102,15 @@ class AutoencoderStage(Stage):
         if self.config.latent_std is not None and self.config.train_part == "all":
             scale = self.config.latent_std / self._latent_deviation() * self.model.config["scaling_factor"]
             self.model.register_to_config(scaling_factor=round(scale, 5))
-        self.model.save_pretrained(folder / "mask_autoencoder")
+        with exported(folder) as new:
+            self.model.save_pretrained(new / "mask_autoencoder")
 
     def _latent_deviation(self) -> float:
         """Standard deviation of `encode`'s latents over (at most) 64 maps of the training set."""
-        coded = []
+        num_ids, seed = self.model.config["num_ids"], self.config.seed
         maps = self.train_items.each(range(len(self.train_data)), lambda item: _ids(self.train_data, item))
-        for index, ids in enumerate(islice(maps, 64)):
-            pmap = PanopticMap(_square(ids, self.config.data.size))
-            assigned = assign_dense(pmap.dense, len(pmap), self.model.config["num_ids"], "random", sample_rng(self.config.seed, index))
-            coded.append(np.append(assigned, 0)[pmap.dense])
+        squares = (_square(ids, self.config.data.size) for ids in islice(maps, 64))
+        coded = [_coded(ids, num_ids, sample_rng(seed, index)) for index, ids in enumerate(squares)]
         device = next(self.model.parameters()).device
         latents = [self.model.encode(torch.from_numpy(ids)[None].to(device)) for ids in coded]
         return float(torch.cat([z.flatten() for z in latents]).std())
@@ -120,6 +118,12 @@ class AutoencoderStage(Stage):
 
 def _ids(data: PanopticDataset, index: int) -> NDArray[np.integer]:
     return data.ids(index) if isinstance(data, SceneDataset) else data.map(index).ids
+
+
+def _coded(ids: NDArray[np.integer], num_ids: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(H, W) ids of a data set -> (H, W) random ids of the model, 0 where void; of more segments than it has ids, the largest."""
+    pmap = limit_segments(PanopticMap(ids), num_ids)
+    return np.append(assign_dense(pmap.dense, len(pmap), num_ids, "random", rng), VOID)[pmap.dense]
 
 
 def _square(ids: NDArray[np.integer], size: int) -> NDArray[np.integer]:

@@ -23,6 +23,9 @@ class Stage(nn.Module, ABC):
     depends neither on workers nor on where a run was interrupted, and a step can be divided among processes.
     """
 
+    config: Any
+    """The run's configuration (a `RunConfig`), with all that the stage decides of it."""
+
     @property
     def _no_split_modules(self) -> list[str]:
         """Under this name accelerate looks for the layers whose weights FSDP collects one layer at a time: the blocks of a UNet."""
@@ -40,6 +43,10 @@ class Stage(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """Scalars by name; `loss` is what is minimised."""
+
+    def lr_factor(self, name: str) -> float:
+        """What the learning rate of a weight is multiplied by."""
+        return 1.0
 
     @abstractmethod
     def validate(self) -> tuple[dict[str, float], Image.Image | None]:
@@ -85,16 +92,20 @@ def sample_generators(seed: int, numbers: Sequence[int]) -> list[torch.Generator
 def shuffled_index(seed: int, number: int, length: int) -> int:
     """Which data-set item sample `number` is: every epoch is a new permutation of all items."""
     epoch, position = divmod(number, length)
-    return int(_permutation(seed, epoch, length)[position])
+    return int(permutation(seed, epoch, length)[position])
 
+
+REMEMBERED = 32
+"""Permutations that are kept: one for each data set of a mixture, and some."""
 
 _PERMUTATIONS: dict[tuple[int, int, int], np.ndarray] = {}
 
 
-def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+def permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    """The order of an epoch's items, remembered while it is in use."""
     key = (seed, epoch, length)
     if key not in _PERMUTATIONS:
-        while len(_PERMUTATIONS) >= 4:
+        while len(_PERMUTATIONS) >= REMEMBERED:
             _PERMUTATIONS.pop(next(iter(_PERMUTATIONS)))
         _PERMUTATIONS[key] = np.random.default_rng([seed, epoch, 2]).permutation(length)
     return _PERMUTATIONS[key]

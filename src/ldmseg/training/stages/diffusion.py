@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -19,15 +18,17 @@ from ldmseg.choices import IdPolicy
 from ldmseg.codes import assign_given, limit_segments
 from ldmseg.config import INFERENCE, DataConfig, DiffusionRunConfig
 from ldmseg.data.captions import CaptionedDataset
-from ldmseg.data.datasets import PanopticDataset, load_dataset
+from ldmseg.data.datasets import PanopticDataset, load_dataset, load_mixture
+from ldmseg.data.feature_cache import FeatureCache
 from ldmseg.data.latent_cache import LatentCache
 from ldmseg.data.partial import random_partial
-from ldmseg.data.transforms import Color, View, draw_color, draw_view
+from ldmseg.data.transforms import Color, View, draw_color, draw_view, draw_view_number, fixed_view
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 from ldmseg.evaluate import evaluate
 from ldmseg.formats.captions import read_captions
 from ldmseg.inference.cells import known_cells
+from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.denoiser import Condition
 from ldmseg.models.image_encoder import ImageEncoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
@@ -35,15 +36,18 @@ from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.items import Items
 from ldmseg.training.losses.denoising import denoising_loss, draw_timesteps
-from ldmseg.training.networks import diffusion_networks
+from ldmseg.training.networks import begin_diffusion
 from ldmseg.training.stages.base import Stage, sample_generators, sample_rng
+from ldmseg.training.taught import taught_cells, without_ground
 from ldmseg.visualize import contact_sheet, overlay
 
 
 class Prepared(NamedTuple):
-    """One sample on the CPU: photo (3, S, S) uint8, coded ids (S, S) and the known part of them (S, S), 0 where unknown.
+    """One sample on the CPU: photo (3, s S, s S) uint8, coded ids (S, S) and the known part of them (S, S), 0 where unknown; `cells` (h, w)
+    are 1 where the map teaches. s is the image encoder's `input_scale`.
 
-    With `data.latents` the photo's latents (C, h, w) stand in for it.
+    With `data.latents` the photo's latents (C, h, w) stand in for it; with `data.features` the photo is reduced to (3, S, S), and
+    `features` are the backbone's.
     """
 
     number: int
@@ -51,49 +55,58 @@ class Prepared(NamedTuple):
     photo: NDArray[np.uint8] | NDArray[np.floating]
     ids: NDArray[np.int16]
     known: NDArray[np.int16]
+    cells: NDArray[np.float32]
     caption: str = ""
+    features: tuple[NDArray[np.floating], ...] = ()
 
 
 @dataclass(frozen=True)
 class DiffusionBatch:
-    """`photos` (B, 3, S, S) uint8, or their latents (B, C, h, w); `ids` and `known` (B, S, S) int64, the model's ids, 0 void or unknown;
-    `items`: keys of the cache."""
+    """`photos` (B, 3, s S, s S) in 0..255, their latents (B, C, h, w), or (B, 3, S, S) with `features` of a backbone; `ids` and `known`
+    (B, S, S) int64, the model's ids, 0 void or unknown; `cells` (B, 1, h, w) 1 where the map teaches; `items`: keys of the cache."""
 
     photos: Tensor
     ids: Tensor
     known: Tensor
+    cells: Tensor
     numbers: tuple[int, ...]
     items: tuple[int, ...]
     captions: tuple[str, ...] = ()
+    features: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
 class Target:
-    """What one map contributes, each (1, .., h, w): clean `latents`, labelled `cells`, and the `partial` map's latents with `validity`."""
+    """What one map contributes, each (1, .., h, w): clean `latents`, and the `partial` map's latents with `validity`."""
 
     latents: Tensor
-    cells: Tensor
     partial: Tensor
     validity: Tensor
 
 
 class DiffusionStage(Stage):
-    """Denoiser and image encoder with the denoising loss; the mask autoencoder is frozen."""
+    """Denoiser and image encoder with the denoising loss; the mask autoencoder is frozen.
+
+    `config` is the one given, with the settings of a pipeline that is its `init` where they were left open.
+    """
 
     def __init__(self, config: DiffusionRunConfig) -> None:
         super().__init__()
-        self.config = config
+        start = begin_diffusion(config)
+        self.config = config = start.config
+        networks = start.networks
         self.schedule = NoiseSchedule(**config.schedule.model_dump())
-        networks = diffusion_networks(config)
         self.autoencoder, self.image_encoder = networks.autoencoder, networks.image_encoder
         self.denoiser, self.descriptor = networks.denoiser, networks.descriptor
-        self.train_data = load_dataset(config.data.train, size=config.data.size, segments=config.data.scene_segments)
+        self.mixture = load_mixture(config.data.train, size=config.data.size, segments=config.data.scene_segments)
+        self.train_data = self.mixture.whole
         self.val_data = load_dataset(config.data.val, size=config.data.size, segments=config.data.scene_segments)
-        self.train_items = Items(len(self.train_data), config.data.on_error, "data.train")
+        self.train_items = Items.of(self.mixture, config.data.on_error, "data.train")
         self.val_items = Items(len(self.val_data), config.data.on_error, "data.val")
         if self.descriptor is not None and self.descriptor.sees == "caption":
             self.train_data, self.val_data = (_captioned(data, config) for data in (self.train_data, self.val_data))
         self.latents = _latent_cache(self.image_encoder, self.train_data, config.data)
+        self.features = _feature_cache(self.image_encoder, self.train_data, config.data)
         self._prepared: dict[int, Prepared] = {}
         self._targets: dict[int, Target] = {}
 
@@ -101,6 +114,9 @@ class DiffusionStage(Stage):
         super().train(mode)
         self.autoencoder.eval()
         return self
+
+    def lr_factor(self, name: str) -> float:
+        return self.config.image_encoder.adapter_lr if name.startswith("image_encoder.adapter.") else 1.0
 
     # ------------------------------------------------------------------------------------------------------------------ samples
     def load_sample(self, number: int) -> Prepared:
@@ -116,30 +132,41 @@ class DiffusionStage(Stage):
     def _prepare(self, number: int, item: int, rng: np.random.Generator) -> Prepared:
         config, num_ids = self.config, self.autoencoder.config["num_ids"]
         pmap = self.train_data.map(item)
-        view = draw_view(pmap.shape, config.data, rng)
-        photo = self._photo(item, view, draw_color(config.data.color, rng))
+        fixed = draw_view_number(config.data, rng) if config.data.windows is not None or self.features is not None else None
+        view = draw_view(pmap.shape, config.data, rng) if fixed is None else fixed_view(item, fixed, config.data)
+        color = draw_color(config.data.color, rng)
+        photo, features = self._photo(item, view, color, fixed)
         pmap = limit_segments(pmap.with_ids(view.ids(pmap.ids)), num_ids)
         known = np.zeros(pmap.shape, dtype=bool)
         if self.denoiser.config["partial"] and rng.random() < config.partial.rate:
             known = random_partial(pmap, config.partial.kinds, rng).ids != VOID
+        labelling = self.mixture.labelling(item)
+        pmap = without_ground(pmap, known) if labelling == "figure_ground" else pmap
         ids = _coded(pmap, known, num_ids, config.id_policy, rng)
-        return Prepared(number, item, photo, ids, np.where(known, ids, VOID).astype(np.int16), self._caption(item, rng))
+        cells = taught_cells(ids, labelling, self.autoencoder.downscale)
+        return Prepared(number, item, photo, ids, np.where(known, ids, VOID).astype(np.int16), cells, self._caption(item, rng), features)
 
     def _caption(self, item: int, rng: np.random.Generator) -> str:
         """One of those that the photo has; "" where no descriptor reads it."""
         captions = self.train_data.captions(item) if isinstance(self.train_data, CaptionedDataset) else ("",)
         return captions[int(rng.integers(len(captions)))] if len(captions) > 1 else captions[0]
 
-    def _photo(self, item: int, view: View, color: Color | None) -> NDArray[np.uint8] | NDArray[np.floating]:
+    def _photo(
+        self, item: int, view: View, color: Color | None, fixed: int | None
+    ) -> tuple[NDArray[np.uint8] | NDArray[np.floating], tuple[NDArray[np.floating], ...]]:
+        """What stands for the photo in `Prepared`, and the backbone's features where they are cached."""
+        if self.features is not None and fixed is not None:
+            return self.features.read(item, fixed)
         if self.latents is not None:
-            return self.latents.read(item, view.flip)
-        return view.image(self.train_data.image(item), color)
+            return self.latents.read(item, view.flip), ()
+        return view.times(self.image_encoder.input_scale).image(self.train_data.image(item), color), ()
 
     def collate(self, samples: Sequence[Prepared]) -> DiffusionBatch:
-        arrays = zip(*((s.photo, s.ids, s.known) for s in samples), strict=True)
-        photos, ids, known = (torch.from_numpy(np.stack(parts)) for parts in arrays)
+        arrays = zip(*((s.photo, s.ids, s.known, s.cells) for s in samples), strict=True)
+        photos, ids, known, cells = (torch.from_numpy(np.stack(parts)) for parts in arrays)
         numbers, items, captions = (tuple(parts) for parts in zip(*((s.number, s.item, s.caption) for s in samples), strict=True))
-        return DiffusionBatch(photos, ids.long(), known.long(), numbers, items, captions)
+        features = tuple(torch.from_numpy(np.stack(maps)).float() for maps in zip(*(s.features for s in samples), strict=True))
+        return DiffusionBatch(photos, ids.long(), known.long(), cells[:, None], numbers, items, captions, features)
 
     # --------------------------------------------------------------------------------------------------------------------- loss
     def forward(self, batch: DiffusionBatch) -> dict[str, Tensor]:
@@ -153,9 +180,10 @@ class DiffusionStage(Stage):
             drop.append(torch.rand((), generator=generator))
         draws = torch.stack(uniform).to(device)  # (B, 2): timestep, and whether to self-condition
         rate = loss.self_condition_rate
-        timestep = draw_timesteps(draws[:, 0], self.schedule, loss.noise_bias)
+        timestep = draw_timesteps(draws[:, 0], self.schedule, loss.noise_bias, loss.pure_noise_rate)
         photos = batch.photos.to(noise[0].dtype)
-        condition = Condition(self._image_latents(photos), tokens=self._tokens(photos, batch, torch.stack(drop).to(device)))  # (B, C, h, w)
+        tokens = self._tokens(photos, batch, torch.stack(drop).to(device))
+        condition = Condition(self._image_latents(photos, batch.features), tokens=tokens)  # (B, C, h, w)
         if self.denoiser.config["partial"]:
             condition = replace(condition, partial=target.partial, validity=target.validity)
 
@@ -170,13 +198,18 @@ class DiffusionStage(Stage):
             timestep,
             weight=loss.weight,
             snr_clamp=loss.snr_clamp,
-            cells=target.cells if loss.ignore_void else None,
+            cells=batch.cells if loss.ignore_void else None,
             self_condition=draws[:, 1] < rate if rate and self.denoiser.config["self_condition"] else None,
         )
         return {"loss": total}
 
-    def _image_latents(self, photos: Tensor) -> Tensor:
-        return photos if self.latents is not None else self.image_encoder.encode(photos / 127.5 - 1)
+    def _image_latents(self, photos: Tensor, features: tuple[Tensor, ...]) -> Tensor:
+        if self.latents is not None:
+            return photos
+        if features:
+            assert isinstance(self.image_encoder, BackboneImageEncoder)
+            return self.image_encoder.joined(photos / 127.5 - 1, features)
+        return self.image_encoder.encode(photos / 127.5 - 1)
 
     def _tokens(self, photos: Tensor, batch: DiffusionBatch, draws: Tensor) -> Tensor | None:
         """The descriptor's tokens (B, L, width), in a share of the samples the empty ones."""
@@ -195,7 +228,7 @@ class DiffusionStage(Stage):
             if item not in self._targets:  # one at a time, so that a value does not depend on who came first
                 self._targets[item] = _encode(self.autoencoder, batch.ids[index : index + 1], batch.known[index : index + 1])
         found = [self._targets[item] for item in batch.items]
-        return Target(*(torch.cat([getattr(t, name) for t in found]) for name in ("latents", "cells", "partial", "validity")))
+        return Target(*(torch.cat([getattr(t, name) for t in found]) for name in ("latents", "partial", "validity")))
 
     # ---------------------------------------------------------------------------------------------------------------- results
     def pipeline(self) -> LDMSegPipeline:
@@ -209,7 +242,7 @@ class DiffusionStage(Stage):
             image_size=config.data.size,
             id_policy=config.id_policy,
             descriptor=self.descriptor,
-            inference=INFERENCE.updated({"guidance_scale": config.descriptors.guidance_scale, **config.inference}),
+            inference=INFERENCE.changed(config.inference),
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
@@ -253,6 +286,11 @@ def _latent_cache(encoder: ImageEncoder, train_data: PanopticDataset, data: Data
     return None if data.latents is None else LatentCache.open(data.latents, encoder, train_data, size=data.size, flip=data.flip)
 
 
+def _feature_cache(encoder: ImageEncoder, train_data: PanopticDataset, data: DataConfig) -> FeatureCache | None:
+    """The cache that `data.features` names, checked against the run's backbone, data and views."""
+    return None if data.features is None else FeatureCache.open(data.features, encoder, train_data, data)
+
+
 def _coded(pmap: PanopticMap, known: NDArray[np.bool_], num_ids: int, policy: IdPolicy, rng: np.random.Generator) -> NDArray[np.int16]:
     """(H, W) the ids that the model is shown, 0 where void."""
     codes = np.append(assign_given(pmap.dense, len(pmap), known, num_ids, policy, rng), VOID).astype(np.int16)
@@ -267,6 +305,5 @@ def _rows(condition: Condition, rows: Tensor | None) -> Condition:
 
 
 def _encode(autoencoder: MaskAutoencoder, ids: Tensor, known: Tensor) -> Target:
-    labelled = F.max_pool2d((ids != VOID).float()[:, None], autoencoder.downscale, ceil_mode=True)  # (B, 1, h, w)
     given = known_cells(autoencoder, known)
-    return Target(autoencoder.encode(ids).float(), labelled, given.latents, given.validity)  # float: autocast narrows it
+    return Target(autoencoder.encode(ids).float(), given.latents, given.validity)  # float: autocast narrows it

@@ -1,0 +1,100 @@
+"""Data sets made of others: a part of one, and several in a mixture."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldmseg.config import Labelling
+from ldmseg.data.datasets.base import PanopticDataset
+from ldmseg.data.datasets.files import CocoPanopticDataset
+from ldmseg.formats.coco_json import Category
+from ldmseg.panoptic import PanopticMap
+
+
+@dataclass(frozen=True)
+class Subset:
+    """A part of a data set, as a data set."""
+
+    source: PanopticDataset
+    items: tuple[int, ...]
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        return self.source.categories
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self.source.image(self.items[index])
+
+    def map(self, index: int) -> PanopticMap:
+        return self.source.map(self.items[index])
+
+    def name(self, index: int) -> str:
+        return self.source.name(self.items[index])
+
+
+@dataclass(frozen=True)
+class MixedPart:
+    """One data set of a mixture: how often it is seen beside the others, and what its void means."""
+
+    spec: str
+    data: PanopticDataset
+    weight: float
+    labelling: Labelling
+
+
+class Mixture:
+    """Several data sets one after another, as one; which of them a training sample comes from is `training.items`' affair."""
+
+    def __init__(self, parts: Sequence[MixedPart]) -> None:
+        self.parts = tuple(parts)
+        self.starts = (0, *accumulate(len(part.data) for part in self.parts))
+
+    @property
+    def whole(self) -> PanopticDataset:
+        """The mixture, or its only part as it is."""
+        return self if len(self.parts) > 1 else self.parts[0].data
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        return self.parts[0].data.categories if len(self.parts) == 1 else ()
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        part, item = self._at(index)
+        return part.data.image(item)
+
+    def map(self, index: int) -> PanopticMap:
+        part, item = self._at(index)
+        return part.data.map(item)
+
+    def name(self, index: int) -> str:
+        part, item = self._at(index)
+        return part.data.name(item)
+
+    def labelling(self, index: int) -> Labelling:
+        """What void means in the map of an item."""
+        return self._at(index)[0].labelling
+
+    def _at(self, index: int) -> tuple[MixedPart, int]:
+        number = bisect_right(self.starts, index) - 1
+        return self.parts[number], index - self.starts[number]
+
+
+def labelling_of(data: PanopticDataset, said: Labelling | None = None) -> Labelling:
+    """What void means in a data set: `said`, or what its JSON says (`info.labelling`), else `dense`."""
+    if said is not None:
+        return said
+    told = data.records.labelling if isinstance(data, CocoPanopticDataset) else "dense"
+    return told if told in get_args(Labelling) else "dense"  # type: ignore[return-value]  # other people's JSON may say anything

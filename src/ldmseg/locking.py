@@ -1,0 +1,120 @@
+"""One process at a time in a folder: a lock of the operating system, which a killed process loses with its life."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ldmseg.atomic import writing_errors
+from ldmseg.errors import InputError
+
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".ldmseg.lock"
+"""The file that is locked; it is there while the folder is in use, and after a process was killed, which does not matter."""
+
+_HELD: set[Path] = set()  # of this process, whose own locks the system does not keep apart
+_GUARD = threading.Lock()
+_IN_USE = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+
+
+@contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a folder while the block runs; missing folders are created, and removed again if they are empty at the end.
+
+    Where the file system has no locks (some network drives), the block runs without one.
+
+    Raises:
+        InputError: another process, or another thread of this one, holds the folder; or it cannot be written to.
+    """
+    path = Path(os.path.realpath(folder))
+    with _GUARD:
+        if path in _HELD:
+            raise InputError(_in_use(folder, str(os.getpid())))
+        _HELD.add(path)
+    created = [above for above in (path, *path.parents) if not above.exists()]
+    try:
+        with writing_errors(folder):
+            path.mkdir(parents=True, exist_ok=True)
+            handle = _acquire(path / LOCK, folder)
+        try:
+            yield
+        finally:
+            _release(path / LOCK, handle)
+    finally:
+        with suppress(OSError):  # not empty
+            for above in created:
+                above.rmdir()
+        with _GUARD:
+            _HELD.remove(path)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether somebody holds a folder that is there."""
+    try:
+        with locked(folder):
+            return False
+    except InputError:
+        return True
+
+
+def _acquire(file: Path, folder: str | os.PathLike[str]) -> int:
+    while True:
+        handle = os.open(file, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            _lock(handle)
+        except OSError as error:
+            if error.errno in _IN_USE:
+                holder = "" if os.name == "nt" else os.read(handle, 20).decode("ascii", "replace").strip()
+                os.close(handle)
+                raise InputError(_in_use(folder, holder)) from None
+            logger.debug("no locks in %s: %s", folder, error)
+            return handle
+        if _is_there(handle, file):
+            with suppress(OSError):  # the disk is full: the lock counts, not what is written
+                os.ftruncate(handle, 0)
+                os.write(handle, str(os.getpid()).encode("ascii"))
+            return handle
+        os.close(handle)
+
+
+def _is_there(handle: int, file: Path) -> bool:
+    """Whether the file that was opened still has this name: whoever held it before may have removed it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(handle), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _release(file: Path, handle: int) -> None:
+    if os.name == "nt":  # a file that is open cannot be removed
+        os.close(handle)
+        with suppress(OSError):
+            file.unlink()
+    else:
+        with suppress(OSError):
+            file.unlink()
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """A lock of this process: it is not handed down to processes that it starts, which may outlive it."""
+    if os.name == "nt":
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _in_use(folder: str | os.PathLike[str], process: str) -> str:
+    who = f"process {process}" if process.isdigit() else "another process"
+    return f"output: '{os.fspath(folder)}' is in use by {who}; wait until it has finished, or choose another folder"

@@ -1,0 +1,34 @@
+"""Where a map teaches: what void means differs from one data set to the next."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldmseg.config import Labelling
+from ldmseg.panoptic import VOID, PanopticMap
+
+
+def without_ground(pmap: PanopticMap, known: NDArray[np.bool_]) -> PanopticMap:
+    """A figure-and-ground map without its ground (every stuff segment), unless a partial map shows some of it.
+
+    Whatever is not the figure is one segment only for whoever was told so; unasked, it is many things that nobody labelled.
+
+    Args:
+        known: (H, W) what the partial map shows.
+    """
+    ground = [s.id for s in pmap.segments if not s.isthing and not known[pmap.ids == s.id].any()]
+    return pmap.with_ids(np.where(np.isin(pmap.ids, ground), VOID, pmap.ids)) if ground else pmap
+
+
+def taught_cells(ids: NDArray[np.integer], labelling: Labelling, downscale: int) -> NDArray[np.float32]:
+    """(H, W) ids -> (h, w) 1 for each latent cell that takes part in the loss, else 0; sizes are rounded up.
+
+    In a dense map that is every cell with a labelled pixel. Where void may be anything, it is every cell without a void pixel, so that a
+    border towards the unlabelled is not learned as one towards nothing.
+    """
+    height, width = (-(-length // downscale) for length in ids.shape)
+    padding = [(0, cells * downscale - length) for cells, length in zip((height, width), ids.shape, strict=True)]
+    labelled = np.pad(ids != VOID, padding, mode="edge").reshape(height, downscale, width, downscale)
+    taught: NDArray[np.bool_] = np.any(labelled, axis=(1, 3)) if labelling == "dense" else np.all(labelled, axis=(1, 3))
+    return taught.astype(np.float32)

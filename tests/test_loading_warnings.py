@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import build_tiny
+
+from ldmseg.pipeline import LDMSegPipeline
+
+
+def test_loading_a_pipeline_warns_of_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    LDMSegPipeline.from_pretrained("default")
+    assert caplog.messages == []
+    pipe = build_tiny()
+    thresholds = {"probability": 0, "min_area": 0, "overlap": 0, "support": 0}
+    pipe.register_to_config(inference={"tile_size": 0, "guidance_scale": 1, "thresholds": thresholds})  # as JSON has whole numbers
+    pipe.save_pretrained(tmp_path)
+    LDMSegPipeline.from_pretrained(tmp_path)
+    assert caplog.messages == []
+
+
+def test_what_deserves_a_warning_still_gets_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pipe = build_tiny()
+    pipe.register_to_config(image_size="wide")
+    pipe.save_pretrained(tmp_path)
+    LDMSegPipeline.from_pretrained(tmp_path)
+    assert "Expected types for image_size" in caplog.text
