@@ -145,6 +145,12 @@ def read_history(run: Path) -> History:
     return History(_collect(training), _collect(validation), _speed(training, breaks), sessions, damaged)
 
 
+def checkpoints(run: Path) -> list[Path]:
+    """The folders of a run's complete checkpoints, in the order of their steps."""
+    found = [(path.name.removeprefix("step-"), path) for path in (run / "checkpoints").glob("step-*")]
+    return [path for _, path in sorted((int(number), path) for number, path in found if number.isdecimal())]
+
+
 def read_starts(run: Path) -> tuple[Start, ...]:
     """The starts that led to what is in the folder now, in order: one that lost all its steps is not among them."""
     path = run / STARTS
