@@ -205,6 +205,24 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+_FLAT = ("num_inference_steps", "sampler", "thresholds", "follow_edges", "guidance_scale", "tile_size", "min_piece", "ensemble_flips")
+"""Options that version 0.1 kept one by one."""
+
+
+def with_inference(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a pipeline that version 0.1 saved, with its options as one entry; any other as it is."""
+    if "inference" in config or not any(name in config for name in _FLAT):
+        return config
+    flat = {name: config[name] for name in _FLAT if config.get(name) is not None}
+    if "thresholds" in flat:
+        flat["thresholds"] = dict(zip(("probability", "min_area", "overlap", "support"), flat["thresholds"], strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # nobody typed these names
+        flat = renamed(flat)
+    kept = {name: value for name, value in config.items() if name not in (*_FLAT, "rescale_std")}
+    return {**kept, "inference": flat}
+
+
 def _updated(base: Any, values: Mapping[str, Any], where: str) -> Any:
     known = [field.name for field in fields(base)]
     unknown = [name for name in values if name not in known]
