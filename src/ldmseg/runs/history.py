@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ldmseg.atomic import write_text
+from ldmseg.errors import quoted
 
 METRICS, STARTS = "metrics.jsonl", "starts.jsonl"
 _VALIDATION = "val_"
@@ -69,7 +70,7 @@ class Start:
         known["networks"] = tuple(Network(**network) for network in known.get("networks", ()))
         start = cls(**known)
         if not _is_step(start.step):
-            raise ValueError(f"step: expected a whole number from 0, got {start.step!r}")
+            raise ValueError(f"step: expected a whole number from 0, got {quoted(start.step)}")
         return start
 
     def to_json(self) -> str:

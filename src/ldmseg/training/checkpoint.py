@@ -176,7 +176,7 @@ def _check_division(run: Path, before: Division, now: Division) -> None:
         raise InputError(f"--config: {run} was started with {before}, got {now}; {way} or choose another run folder")
     if before.weights != now.weights:
         raise InputError(
-            f"launch: {run} was started with weights {before.weights!r}, whose checkpoints are different, got {now.weights!r}; "
+            f"launch: {run} was started with weights {before.weights!r}, whose checkpoints are different, got {quoted(now.weights)}; "
             "launch it as before or choose another run folder"
         )
     if before.weights == "deepspeed" and before.processes != now.processes:
