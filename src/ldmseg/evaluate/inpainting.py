@@ -13,7 +13,7 @@ from ldmseg.choices import InpaintMethod
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.cases import Case, make_cases
 from ldmseg.data.datasets import PanopticDataset
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.evaluate.segmentation import image_seeds
 from ldmseg.metrics.iou import pair_iou
 from ldmseg.metrics.panoptic_quality import PanopticQuality
@@ -130,7 +130,7 @@ def evaluate_inpainting(
         raise InputError(f"limit, batch_size: expected at least 1, got {limit} and {batch_size}")
     for method in methods or ():
         if method not in get_args(InpaintMethod):
-            raise InputError(f"methods: expected some of {', '.join(get_args(InpaintMethod))}, got {method!r}")
+            raise InputError(f"methods: expected some of {', '.join(get_args(InpaintMethod))}, got {quoted(method)}")
     run: dict[str, Segmenter] = {m: PipelineSegmenter(pipe, **{**options, "method": m}) for m in get_args(InpaintMethod)}
     run |= {m + AS_DRAWN: PipelineSegmenter(pipe, **{**options, "method": m, "boundaries": "drawn"}) for m in get_args(InpaintMethod)}
     run |= {name: BaselineSegmenter(name) for name in baselines} | dict(others or {})

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.inference.boundaries import spread
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.segmenters.base import Photo
@@ -79,7 +79,7 @@ def check_baselines(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in get_args(Baseline):
-            raise InputError(f"baselines: expected some of {', '.join(get_args(Baseline))}, got {name!r}")
+            raise InputError(f"baselines: expected some of {', '.join(get_args(Baseline))}, got {quoted(name)}")
 
 
 # --------------------------------------------------------------------------- (H, W) index of a given segment, -1 unknown -> none unknown
