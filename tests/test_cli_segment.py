@@ -269,3 +269,17 @@ def test_two_processes_do_not_write_into_one_folder(capsys: pytest.CaptureFixtur
         assert "out' is in use by process" in refused(capsys, *args)
     done(capsys, *args)
     assert files_in(tmp_path / "out") == {"a.png", "a_overlay.png", "panoptic.json"}
+
+
+def test_photos_of_too_many_pixels(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    args = ["segment", photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model, "--device", "cpu", "--max-pixels"]
+    assert "expected at most 959 pixels, got 40 x 24; --max-pixels" in refused(capsys, *args, 959)
+    done(capsys, *args, 960)
+
+
+def test_a_circle_of_links_in_the_output_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").symlink_to("a_overlay.png")
+    (tmp_path / "out" / "a_overlay.png").symlink_to("a.png")
+    result = run(capsys, "segment", photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model, "--device", "cpu")
+    assert result.code in (0, 2) and "Traceback" not in result.err and result.err.count("\n") == 1

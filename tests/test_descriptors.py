@@ -410,7 +410,7 @@ def test_captions_of_both_kinds_of_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[1]", "expected file names with captions"),
-        ("{", "expected JSON"),
+        ("{", "cannot read"),
         ('{"a.jpg": 3}', "expected text for 'a.jpg'"),
         ('{"a.jpg": []}', "expected text for 'a.jpg'"),
         ('{"images": [], "annotations": [{"image_id": 3, "caption": "x"}]}', "expected COCO's images"),

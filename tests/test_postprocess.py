@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from skimage.measure import label
 from ldmseg import VOID, PanopticMap, Segment, Thresholds
 from ldmseg.errors import InputError
 from ldmseg.inference import postprocess
-from ldmseg.inference.postprocess import GAP_FREE, split_components, to_panoptic
+from ldmseg.inference.postprocess import GAP_FREE, split_components, to_panoptic, unused_ids
 
 NOTHING = Thresholds(probability=0.0, min_area=0, overlap=0.0)
 
@@ -98,6 +99,24 @@ def test_pieces_become_segments() -> None:
     known[2, 20] = known[2, 2] = 9
     kept = split_components(pmap, 10, known)
     assert (kept.ids == ids).all()
+
+
+@given(st.integers(0, 2**31), st.sets(st.sampled_from([1, 2, 3, 5, 2**24 - 3, 2**24 - 2, 2**24 - 1]), min_size=1), st.integers(0, 4))
+def test_new_components_get_free_ids_that_a_png_holds(seed: int, ids: set[int], min_area: int) -> None:
+    pixels = np.random.default_rng(seed).choice([0, *ids], (12, 12))
+    result = split_components(PanopticMap(pixels), min_area)
+    present = [s.id for s in result.segments]
+    assert len(set(present)) == len(present) and max(present, default=0) < 2**24
+    again = split_components(PanopticMap(np.where(pixels > 5, pixels - 2**24 + 10, pixels)), min_area)
+    assert len(again) == len(result)  # the same components, whatever their ids
+
+
+def test_unused_ids_are_those_above_then_those_between_then_any() -> None:
+    assert list(islice(unused_ids({2, 4}), 3)) == [5, 6, 7]
+    assert list(islice(unused_ids(()), 2)) == [1, 2]
+    top = 2**24 - 1
+    assert list(islice(unused_ids({2, top - 1}), 4)) == [top, 1, 3, 4]
+    assert list(islice(unused_ids({1, 2**30}), 2)) == [2, 3]
 
 
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 30), st.floats(0, 1), st.integers(0, 2**31))

@@ -20,6 +20,12 @@ Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, c
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the noise; each photo's own noise also depends on its file name.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps.", show_default="the model's")]
 SamplerOption = Annotated[choices.Sampler | None, typer.Option("--sampler", help="How to sample.", show_default="the model's")]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels", metavar="N", min=1, help="Photos of more pixels are refused before they are decoded.", show_default="178,956,970"
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at a time; changes the speed, not the result.")]
 GuidanceScale = Annotated[
     float | None,

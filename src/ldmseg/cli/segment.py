@@ -44,6 +44,7 @@ def segment(
     device: options.Device = "auto",
     seed: options.Seed = 0,
     batch_size: options.BatchSize = 4,
+    max_pixels: options.MaxPixels = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -55,7 +56,7 @@ def segment(
     asked = options.asked(locals())
     pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
     with Progress("checking photos", enabled=not json) as progress:
-        photos = check_photos(images, output, pictures, progress.update)
+        photos = check_photos(images, output, pictures, progress.update, max_pixels)
 
     from ldmseg.cli.models import load_pipeline
 
@@ -119,6 +120,7 @@ def inpaint(
     device: options.Device = "auto",
     seed: options.Seed = 0,
     batch_size: options.BatchSize = 4,
+    max_pixels: options.MaxPixels = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -134,19 +136,22 @@ def inpaint(
         raise InputError(f"--strength: expected above 0 to 1, got {strength}")
     pictures = Pictures(() if no_overlay else (OVERLAY, PANELS, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
     with Progress("checking photos", enabled=not json) as progress:
-        photos = check_photos(images, output, pictures, progress.update)
+        photos = check_photos(images, output, pictures, progress.update, max_pixels)
     partials = check_partials(photos, partial, output, "--partial", pictures)
     masks = None if certain is None else check_partials(photos, certain, output, "--certain", pictures)
 
     from ldmseg.cli.models import load_pipeline
+    from ldmseg.formats.image import MAX_PIXELS
     from ldmseg.formats.label_png import read_label_png
 
     texts = _captions(captions, photos)
     pipe = load_pipeline(model, device)
 
     def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
-        given = [read_label_png(partials[photo.path]) for photo in batch]
-        certain_pixels = None if masks is None else [read_label_png(masks[photo.path]).ids > 0 for photo in batch]
+        given = [read_label_png(partials[photo.path], max(MAX_PIXELS, photo.pixels)) for photo in batch]
+        certain_pixels = None
+        if masks is not None:
+            certain_pixels = [read_label_png(masks[photo.path], max(MAX_PIXELS, photo.pixels)).ids > 0 for photo in batch]
         generators = [photo_generator(seed, photo.path) for photo in batch]
         prompt = None if texts is None else [texts[photo.path] for photo in batch]
         out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, **asked)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ldmseg.errors import InputError
-from ldmseg.formats.image import existing_file, one_line
+from ldmseg.errors import InputError, quoted, shortened
+from ldmseg.formats.image import one_line
+from ldmseg.formats.json_file import read_json
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Captions:
         """
         found = self.by_name.get(name) or self.by_name.get(PurePosixPath(name).name)
         if not found:
-            raise InputError(f"captions: expected one of {name!r} in {self.source}, got none")
+            raise InputError(f"captions: expected one of {quoted(name)} in {self.source}, got none")
         return found
 
 
@@ -39,16 +39,13 @@ def read_captions(paths: Sequence[str | Path]) -> Captions:
     """
     found: dict[str, tuple[str, ...]] = {}
     for path in paths:
-        for name, captions in _read(existing_file(path, "captions")):
+        for name, captions in _read(Path(path)):
             found[name] = found.get(name, ()) + captions
     return Captions(found, ", ".join(str(path) for path in paths))
 
 
 def _read(path: Path) -> list[tuple[str, tuple[str, ...]]]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"captions: expected JSON in {str(path)!r}, got {one_line(error)}") from None
+    values = read_json(path, "captions")
     if not isinstance(values, dict):
         raise InputError(f"captions: expected file names with captions in {str(path)!r}, got {type(values).__name__}")
     if isinstance(values.get("images"), list) and isinstance(values.get("annotations"), list):
@@ -61,13 +58,12 @@ def _coco(values: dict[str, Any], path: Path) -> list[tuple[str, tuple[str, ...]
         names = {image["id"]: str(image["file_name"]) for image in values["images"]}
         return [(names[entry["image_id"]], _texts(entry["caption"], names[entry["image_id"]], path)) for entry in values["annotations"]]
     except (KeyError, TypeError) as error:
-        raise InputError(
-            f"captions: expected COCO's images (id, file_name) and annotations (image_id, caption) in {str(path)!r}, got {one_line(error)}"
-        ) from None
+        expected = "COCO's images (id, file_name) and annotations (image_id, caption)"
+        raise InputError(f"captions: expected {expected} in {str(path)!r}, got {shortened(one_line(error))}") from None
 
 
 def _texts(value: Any, name: str, path: Path) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else ()
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise InputError(f"captions: expected text for {name!r} in {str(path)!r}, got {str(value)[:80]!r}")
+        raise InputError(f"captions: expected text for {quoted(name)} in {str(path)!r}, got {quoted(value)}")
     return texts

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ldmseg.errors import InputError
-from ldmseg.formats.image import existing_file, one_line
+from ldmseg.errors import InputError, quoted, shortened
+from ldmseg.formats.json_file import read_json
 from ldmseg.panoptic import VOID, Segment
 
 ImageId = int | str
+
+LARGEST = 2**63 - 1
+"""Of whole numbers, with which arrays can count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +134,8 @@ def open_document(path: str | os.PathLike[str]) -> tuple[JsonReader, dict[str, A
     Raises:
         InputError: the file is missing or holds no JSON object.
     """
-    file = existing_file(path, "json")
-    try:
-        document = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON
-        raise InputError(f"json: cannot read '{file}': {one_line(error)}") from error
-    reader = JsonReader(file)
+    document = read_json(path)
+    reader = JsonReader(Path(path))
     reader.expect(isinstance(document, dict), "expected an object with images, annotations and categories")
     return reader, document
 
@@ -166,7 +164,9 @@ class JsonReader:
         found = entry[key]
         if not isinstance(found, kind) or (isinstance(found, bool) and bool not in (kind if isinstance(kind, tuple) else (kind,))):
             names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-            raise InputError(f"json: '{self.path}': {where}: {key}: expected {names}, got {str(found)[:60]!r}")
+            raise InputError(f"json: '{self.path}': {where}: {key}: expected {names}, got {quoted(found)}")
+        if isinstance(found, int) and not -LARGEST <= found <= LARGEST:
+            raise InputError(f"json: '{self.path}': {where}: {key}: expected a number of at most 64 bits, got {quoted(found)}")
         return found
 
     def categories(self, document: Mapping[str, Any]) -> tuple[Category, ...]:
@@ -184,7 +184,7 @@ class JsonReader:
         color = entry.get("color")
         if color is not None:
             valid = isinstance(color, list) and len(color) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in color)
-            self.expect(valid, f"{where}: color: expected three numbers from 0 to 255, got {color!r}")
+            self.expect(valid, f"{where}: color: expected three numbers from 0 to 255, got {quoted(color)}")
         isthing = bool(self.value(entry, "isthing", (int, bool), where))
         name, group = str(entry.get("name", identity)), str(entry.get("supercategory", ""))
         return Category(identity, name, isthing, group, None if color is None else tuple(color))
@@ -193,7 +193,7 @@ class JsonReader:
         found: dict[ImageId, ImageEntry] = {}
         for number, entry in enumerate(self.entries(document, "images")):
             image = self.image(entry, f"images[{number}]")
-            self.expect(image.image_id not in found, f"images[{number}]: id {image.image_id} occurs twice")
+            self.expect(image.image_id not in found, f"images[{number}]: id {shortened(image.image_id)} occurs twice")
             found[image.image_id] = image
         return found
 
@@ -208,7 +208,7 @@ class JsonReader:
 
     def annotation(self, entry: Mapping[str, Any], where: str, categories: Mapping[int, Category]) -> AnnotationEntry:
         bare = self.annotated_file(entry, where)
-        where, found = f"annotation of image {bare.image_id}", dict[int, Segment]()
+        where, found = f"annotation of image {shortened(bare.image_id)}", dict[int, Segment]()
         for listed in self.entries(entry, "segments_info"):
             segment = self.segment(listed, where, categories)
             self.expect(segment.id not in found, f"{where}: segment {segment.id} occurs twice")
@@ -218,7 +218,7 @@ class JsonReader:
     def annotated_file(self, entry: Mapping[str, Any], where: str) -> AnnotationEntry:
         """An annotation without its segments."""
         image_id = self.value(entry, "image_id", (int, str), where)
-        where = f"annotation of image {image_id}"
+        where = f"annotation of image {shortened(image_id)}"
         if "segments_info" not in entry:
             hint = " (is this a file of boxes or instances, not panoptic?)" if "segmentation" in entry else ""
             self.expect(False, f"{where}: the key 'segments_info' is missing{hint}")
@@ -235,6 +235,8 @@ class JsonReader:
             f"{where}: segment {identity} has category {category_id}, which is not one of the categories",
         )
         score = entry.get("score")
+        if isinstance(score, int):
+            score = self.value(entry, "score", (int, bool), where)
         isthing = None if category is None else category.isthing
         return Segment(
             identity, category_id, isthing, bool(entry.get("iscrowd", 0)), float(score) if isinstance(score, (int, float)) else None
@@ -246,12 +248,14 @@ class JsonReader:
         if strict:
             for annotation in annotations:
                 known = annotation.image_id in images
-                self.expect(known, f"'{annotation.png_name}' is the annotation of image {annotation.image_id}, which is not in images")
+                name, image = shortened(annotation.png_name), shortened(annotation.image_id)
+                self.expect(known, f"'{name}' is the annotation of image {image}, which is not in images")
         return [a for a in annotations if a.image_id in images]
 
     def distinct_annotations(self, annotations: list[AnnotationEntry], one_per_image: bool) -> None:
         seen: set[tuple[ImageId, str]] = set()
         for annotation in annotations:
             key = (annotation.image_id, "" if one_per_image else annotation.png_name)
-            self.expect(key not in seen, f"image {annotation.image_id} has two annotations{'' if one_per_image else f' {key[1]!r}'}")
+            which = "" if one_per_image else f" {quoted(key[1])}"
+            self.expect(key not in seen, f"image {shortened(annotation.image_id)} has two annotations{which}")
             seen.add(key)

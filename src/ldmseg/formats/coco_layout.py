@@ -10,6 +10,7 @@ from pathlib import Path
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import ImageEntry
 from ldmseg.formats.image import one_line
+from ldmseg.formats.inside import path_inside
 
 
 def as_listed(image: ImageEntry) -> str:
@@ -169,6 +170,13 @@ def _shortened(split: str) -> list[str]:
 def _find_folder(candidates: Iterable[Path], names: Sequence[str]) -> Path | None:
     """The first folder that has one of the first files; one that is missing must not hide the others."""
     for folder in candidates:
-        if any((folder / name).is_file() for name in names[:20]):
+        if any(_is_there(folder, name) for name in names[:20]):
             return folder
     return None
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    try:
+        return path_inside(folder, name).is_file()
+    except (OSError, InputError):  # a name that is too long, or leads out of the folder
+        return False

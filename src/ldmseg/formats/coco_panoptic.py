@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, shortened
 from ldmseg.formats.coco_json import Category, ImageId, read_coco_json
 from ldmseg.formats.coco_layout import CocoFiles, find_png_dir, list_splits, locate_coco, named_folder
 from ldmseg.formats.coco_panoptic_writer import CLASS_AGNOSTIC, CocoPanopticWriter, write_coco_panoptic
 from ldmseg.formats.id_png import ids_to_rgb, read_id_png, rgb_to_ids
 from ldmseg.formats.image import read_image
+from ldmseg.formats.inside import path_inside
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 
 __all__ = [
@@ -67,11 +68,11 @@ class CocoPanopticRecord:
         """The photo's path.
 
         Raises:
-            InputError: the data set has no folder of photos.
+            InputError: the data set has no folder of photos, or the photo's name leads out of it.
         """
         if self.image_dir is None:
             raise InputError(f"image_dir: the photo '{self.file_name}' was not found beside the annotations; name the folder of photos")
-        return self.image_dir / self.file_name
+        return path_inside(self.image_dir, self.file_name)
 
     def read_image(self) -> Image.Image:
         """The photo as 8-bit RGB.
@@ -87,10 +88,11 @@ class CocoPanopticRecord:
         Raises:
             InputError: the PNG is missing, damaged or of another size than the JSON says, or (if strict) its ids are not those listed.
         """
-        ids = read_id_png(self.png_path, f"annotation of image {self.image_id}")
+        ids = read_id_png(self.png_path, f"annotation of image {shortened(self.image_id)}")
         for name, expected, found in (("height", self.height, ids.shape[0]), ("width", self.width, ids.shape[1])):
             if expected is not None and expected != found:
-                raise InputError(f"annotation of image {self.image_id}: '{self.png_path}': expected {name} {expected}, got {found}")
+                where = f"annotation of image {shortened(self.image_id)}: '{self.png_path}'"
+                raise InputError(f"{where}: expected {name} {expected}, got {found}")
         return self._agreeing(ids)
 
     def _agreeing(self, ids: NDArray[np.int32]) -> PanopticMap:
@@ -101,7 +103,7 @@ class CocoPanopticRecord:
         unlisted, empty = sorted(present - listed), sorted(listed - present)
         if self.strict and (unlisted or (empty and not self.empty_segments)):
             raise InputError(
-                f"annotation of image {self.image_id}: '{self.png_path}': ids of the PNG and of segments_info differ: "
+                f"annotation of image {shortened(self.image_id)}: '{self.png_path}': ids of the PNG and of segments_info differ: "
                 f"{_few(unlisted)} not listed, {_few(empty)} without a pixel"
             )
         if unlisted:
@@ -155,9 +157,11 @@ class CocoPanoptic(Sequence[CocoPanopticRecord]):
         parsed = read_coco_json(files.json_path, strict=strict)
         if not parsed.annotations:
             raise InputError(f"json: '{parsed.path}': annotations: expected at least one")
-        pngs = files.find_png_dir([a.png_name for a in parsed.annotations])
         images = [parsed.images[a.image_id] for a in parsed.annotations]
         names = [files.photo_name(image) for image in images]
+        for name in (*names, *(a.png_name for a in parsed.annotations)):
+            path_inside(parsed.path.parent, name, f"json: '{parsed.path}': file_name")
+        pngs = files.find_png_dir([a.png_name for a in parsed.annotations])
         photos = files.find_image_dir(names)
         records = tuple(
             CocoPanopticRecord(
@@ -165,7 +169,7 @@ class CocoPanoptic(Sequence[CocoPanopticRecord]):
                 file_name=name,
                 height=image.height,
                 width=image.width,
-                png_path=pngs / annotation.png_name,
+                png_path=path_inside(pngs, annotation.png_name),
                 image_dir=photos,
                 segments=annotation.segments,
                 strict=strict,

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ldmseg.atomic import atomic_write
-from ldmseg.errors import InputError
-from ldmseg.formats.image import BROKEN_IMAGE, existing_file, one_line
+from ldmseg.errors import InputError, shortened
+from ldmseg.formats.image import BROKEN_IMAGE, MAX_PIXELS, existing_file, one_line, open_image
 
 MAX_RGB_ID = 2**24 - 1
 """The largest id that three bytes hold."""
@@ -90,7 +90,7 @@ def _decode_with_imagecodecs(file: Path) -> NDArray[np.uint32] | None:
     try:
         data = file.read_bytes()
         width, height, kind = int.from_bytes(data[16:20]), int.from_bytes(data[20:24]), data[24:29]
-        too_large = width * height > (Image.MAX_IMAGE_PIXELS or np.inf)
+        too_large = width * height > MAX_PIXELS
         if data[:8] != PNG_SIGNATURE or kind != PLAIN_RGB or too_large or not _checksums_hold(data):
             return None
         pixels = imagecodecs.png_decode(data)  # (H, W, 3)
@@ -125,20 +125,20 @@ def write_id_png(path: str | os.PathLike[str], ids: ArrayLike) -> None:
 
 
 @contextmanager
-def open_picture(path: str | os.PathLike[str], what: str) -> Iterator[Image.Image]:
+def open_picture(path: str | os.PathLike[str], what: str, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """A decoded picture, in the mode in which it is stored.
 
     Raises:
-        InputError: the file is missing, empty or damaged; `what` names it in the message.
+        InputError: the file is missing, empty or damaged, or has too many pixels; `what` names it in the message.
     """
     file = existing_file(path, what)
     try:
-        image = Image.open(file)
+        image = open_image(file, max_pixels)
         image.load()
     except UnidentifiedImageError as error:
         kind = "it is empty" if file.stat().st_size == 0 else "it is no picture of a known format"
         raise InputError(f"{what}: cannot read '{file}': {kind}") from error
     except BROKEN_IMAGE as error:
-        raise InputError(f"{what}: cannot read '{file}': {one_line(error)}") from error
+        raise InputError(f"{what}: cannot read '{file}': {shortened(one_line(error), 200)}") from error
     with image:
         yield image

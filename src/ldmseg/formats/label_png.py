@@ -11,10 +11,11 @@ from PIL import Image
 from ldmseg.atomic import atomic_write
 from ldmseg.errors import InputError
 from ldmseg.formats.id_png import ids_to_rgb, open_picture, rgb_to_ids
+from ldmseg.formats.image import MAX_PIXELS
 from ldmseg.panoptic import PanopticMap
 
 
-def read_label_png(path: str | os.PathLike[str]) -> PanopticMap:
+def read_label_png(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> PanopticMap:
     """The map that a label picture holds.
 
     | picture | id |
@@ -28,20 +29,20 @@ def read_label_png(path: str | os.PathLike[str]) -> PanopticMap:
         InputError: the file is missing or damaged, is of another kind, or holds an id above 2**31 - 1.
     """
     try:
-        return PanopticMap(read_label_ids(path))  # type: ignore[arg-type]  # converted to int32 there, if they fit
+        return PanopticMap(read_label_ids(path, max_pixels=max_pixels))  # type: ignore[arg-type]  # converted to int32 there, if they fit
     except InputError as error:
         if os.fspath(path) in str(error):
             raise
         raise InputError(f"label: cannot read '{os.fspath(path)}': {error}") from error
 
 
-def read_label_ids(path: str | os.PathLike[str], what: str = "label") -> NDArray[np.integer]:
+def read_label_ids(path: str | os.PathLike[str], what: str = "label", max_pixels: int = MAX_PIXELS) -> NDArray[np.integer]:
     """(H, W) pixel values of a label picture, in the type in which they are stored.
 
     Raises:
         InputError: as `read_label_png`, but values may be of any size; `what` names the file in the message.
     """
-    with open_picture(path, what) as image:
+    with open_picture(path, what, max_pixels) as image:
         return _ids(image, path, what)
 
 

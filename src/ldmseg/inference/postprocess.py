@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from scipy import ndimage
 from skimage.measure import label
 from torch import Tensor
 
+from ldmseg.formats.id_png import MAX_RGB_ID
 from ldmseg.options import GAP_FREE, Thresholds
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 
@@ -79,19 +81,28 @@ def split_components(pmap: PanopticMap, min_area: int, given: NDArray[np.integer
     if given is not None:
         fixed[np.unique(pieces[given != VOID])] = True
     ids, attributes = np.array(owner), {s.id: s for s in pmap.segments}
-    unused = max(attributes, default=0) + 1
+    unused = unused_ids(attributes)
     for s in pmap.segments:
         own = np.flatnonzero(owner == s.id)
         largest = own[areas[own].argmax()]
         for piece in own[~fixed[own] & (own != largest)]:
-            ids[piece], attributes[unused] = unused, replace(s, id=unused)
-            unused += 1
+            ids[piece] = new = next(unused)
+            attributes[new] = replace(s, id=new)
     small = ((areas < min_area) & ~fixed & (owner != VOID))[pieces]
     whole = ids[pieces]
     if small.any() and (~small & (whole != VOID)).any():
         nearest = ndimage.distance_transform_edt(small | (whole == VOID), return_distances=False, return_indices=True)
         whole = np.where(small, whole[tuple(nearest)], whole)
     return PanopticMap(whole, tuple(attributes[i] for i in np.unique(whole[whole != VOID]).tolist()))
+
+
+def unused_ids(taken: Iterable[int]) -> Iterator[int]:
+    """Ids that nobody has: first those above all that are taken, then those between them, as long as a PNG's three bytes hold them."""
+    taken = frozenset(taken)
+    above = max(taken, default=VOID) + 1
+    yield from range(above, MAX_RGB_ID + 1)
+    yield from (i for i in range(VOID + 1, min(above, MAX_RGB_ID + 1)) if i not in taken)
+    yield from count(max(above, MAX_RGB_ID + 1))
 
 
 def _covered(logits: Tensor, overlap: float) -> Tensor:

@@ -89,12 +89,12 @@ def _written(photo: Photo, map_path: Path, paths: dict[str, Path], prediction: P
 
 
 def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) -> Iterator[tuple[Sequence[Photo], list[Image.Image]]]:
-    from ldmseg.formats.image import read_image
+    from ldmseg.formats.image import MAX_PIXELS, read_image
 
     reading: list[Future[Image.Image]] = []
     for batch, following in zip([[], *batches], [*batches, []], strict=True):
         pictures = [future.result() for future in reading]
-        reading = [pool.submit(read_image, photo.path) for photo in following]
+        reading = [pool.submit(read_image, photo.path, max(MAX_PIXELS, photo.pixels)) for photo in following]
         if batch:
             yield batch, pictures
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,21 +45,32 @@ class Photo:
     image_id: int
     size: tuple[int, int]
 
+    @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
 
-def check_photos(images: Sequence[Path], output: Path, pictures: Pictures, on_progress: OnProgress) -> list[Photo]:
+
+def check_photos(
+    images: Sequence[Path], output: Path, pictures: Pictures, on_progress: OnProgress, max_pixels: int | None = None
+) -> list[Photo]:
     """Read every photo once, so that the first bad one ends the run before anything is computed or written.
 
-    Raises:
-        InputError: a photo cannot be read or its name is no text, two outputs would have the same name, or an output would replace a photo.
-    """
-    from ldmseg.formats.image import list_images, read_image
+    Args:
+        max_pixels: of a photo; `ldmseg.formats.image.MAX_PIXELS` by default.
 
+    Raises:
+        InputError: a photo cannot be read, has too many pixels, or its name is no text, two outputs would have the same name, or an output
+            would replace a photo.
+    """
+    from ldmseg.formats.image import MAX_PIXELS, list_images, read_image
+
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
     paths = list_images(images)
     check_output_folder(output)
     _check_names(paths, output, pictures)
     sizes: list[tuple[int, int]] = []
     with ThreadPoolExecutor() as pool:
-        for size in pool.map(lambda path: read_image(path).size, paths):
+        for size in pool.map(lambda path: read_image(path, limit).size, paths):
             sizes.append(size)
             on_progress(len(sizes), len(paths))
     ids = _image_ids(paths)
@@ -66,12 +78,12 @@ def check_photos(images: Sequence[Path], output: Path, pictures: Pictures, on_pr
 
 
 def _check_names(paths: Sequence[Path], output: Path, pictures: Pictures) -> None:
-    photos, writers = {path.resolve() for path in paths}, dict[str, Path]()
+    photos, writers = {os.path.realpath(path) for path in paths}, dict[str, Path]()
     for path in paths:
         if not _is_text(path.name):
             raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {path.name!r}")
         for name in output_names(path, pictures):
-            if (output / name).resolve() in photos:
+            if os.path.realpath(output / name) in photos:
                 raise InputError(f"--output: expected a folder where no photo would be replaced, got '{output}', which holds '{name}'")
             other = writers.setdefault(name, path)
             if other is not path:
@@ -109,19 +121,20 @@ def check_partials(photos: Sequence[Photo], partial: Path, output: Path, option:
         InputError: a PNG is missing, unreadable, of another size than its photo, holds ids that the result cannot, or would be replaced.
     """
     from ldmseg.formats.id_png import MAX_RGB_ID
+    from ldmseg.formats.image import MAX_PIXELS
     from ldmseg.formats.label_png import read_label_png
 
     if not partial.is_dir() and len(photos) > 1:
         raise InputError(f"{option}: expected a folder with <stem>.png for each of {len(photos)} photos, got '{partial}'")
     found = {photo.path: partial / f"{photo.path.stem}.png" if partial.is_dir() else partial for photo in photos}
-    written = {(output / name).resolve() for photo in photos for name in output_names(photo.path, pictures)}
+    written = {os.path.realpath(output / name) for photo in photos for name in output_names(photo.path, pictures)}
     for photo in photos:
         path = found[photo.path]
         if not path.is_file():
             raise InputError(f"{option}: expected a label PNG for '{photo.path}', found no '{path}'")
-        if path.resolve() in written:
+        if os.path.realpath(path) in written:
             raise InputError(f"--output: expected a folder where no given map would be replaced, got '{output}', which holds '{path.name}'")
-        pmap = read_label_png(path)
+        pmap = read_label_png(path, max(MAX_PIXELS, photo.pixels))
         if pmap.shape != photo.size:
             (height, width), (got_height, got_width) = photo.size, pmap.shape
             raise InputError(f"{option}: '{path}': expected {width}x{height}, the size of '{photo.path}', got {got_width}x{got_height}")

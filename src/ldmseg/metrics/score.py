@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, shortened
 from ldmseg.formats.coco_json import AnnotationEntry, CocoPanopticJson, read_coco_json
 from ldmseg.formats.coco_panoptic import find_png_dir, named_folder
 from ldmseg.formats.id_png import MAX_RGB_ID, read_id_codes
+from ldmseg.formats.inside import path_inside
 from ldmseg.metrics.overlaps import UNLISTED, Overlaps, SegmentTable, count_overlaps
 from ldmseg.metrics.panoptic_quality import CLASS_AGNOSTIC_ID, PanopticQuality, PanopticQualityResult
 from ldmseg.panoptic import VOID, Segment
@@ -72,7 +73,7 @@ class _Job:
     allow_missing: bool
 
     def overlaps(self) -> Overlaps:
-        where = f"of image {self.truth.image_id}"
+        where = f"of image {shortened(self.truth.image_id)}"
         target_codes = read_id_codes(self.truth_png, f"ground truth {where}")
         target = _table(self.truth.segments, self.class_agnostic)
         if self.prediction is None or self.prediction_png is None:
@@ -115,15 +116,15 @@ def _jobs(
     by_image = {a.image_id: a for a in predictions.annotations}
     missing = [a.image_id for a in truth.annotations if a.image_id not in by_image]
     if missing and not allow_missing:
-        raise InputError(f"pred: '{predictions.path}': image {missing[0]} has no annotation ({len(missing)} images have none)")
+        raise InputError(f"pred: '{predictions.path}': image {shortened(missing[0])} has no annotation ({len(missing)} images have none)")
     wanted = [by_image[a.image_id].png_name for a in truth.annotations if a.image_id in by_image]
     if prediction_dir is None and wanted:
         prediction_dir = _prediction_dir(predictions.path, wanted, allow_missing)
     jobs = []
     for annotation in truth.annotations:
         found = by_image.get(annotation.image_id)
-        png = None if found is None or prediction_dir is None else prediction_dir / found.png_name
-        jobs.append(_Job(annotation, truth_dir / annotation.png_name, found, png, class_agnostic, allow_missing))
+        png = None if found is None or prediction_dir is None else path_inside(prediction_dir, found.png_name)
+        jobs.append(_Job(annotation, path_inside(truth_dir, annotation.png_name), found, png, class_agnostic, allow_missing))
     return jobs
 
 

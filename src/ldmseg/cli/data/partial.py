@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,20 +103,20 @@ def _output_files(dataset: PanopticDataset, root: Path, output: Path) -> list[Pa
     """
     from ldmseg.data.datasets import FileDataset
 
-    own = (root.parent if root.is_file() else root).resolve()
+    own = Path(os.path.realpath(root.parent if root.is_file() else root))
     photos: set[Path] = set()
     writers: dict[Path, str] = {}
     for index in range(len(dataset)):
         if isinstance(dataset, FileDataset):
             with suppress(InputError):  # labels without photos can be thinned out too
-                photos.add(dataset.image_path(index).resolve())
+                photos.add(Path(os.path.realpath(dataset.image_path(index))))
         name = dataset.name(index)
         file = output / f"{Path(name).stem}.png"
         if file in writers:
             raise InputError(f"--data: expected photos with different stems, got '{writers[file]}' and '{name}'")
         writers[file] = name
     for file in writers:
-        written = file.resolve()
+        written = Path(os.path.realpath(file))
         if written in photos or (written.exists() and isinstance(dataset, FileDataset) and own in written.parents):
             raise InputError(f"--output: expected a folder where nothing of the data set is replaced, got '{file}', which is there already")
     return list(writers)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ldmseg.data.check.findings import Finding, FindingKind, look_at_ids, look_at_photo, size_mismatch
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, shortened
 from ldmseg.formats.coco_json import AnnotationEntry, Category, ImageEntry, ImageId, JsonReader, open_document
 from ldmseg.formats.coco_layout import CocoFiles
 from ldmseg.formats.id_png import read_id_png
+from ldmseg.formats.inside import path_inside
 from ldmseg.panoptic import PanopticMap
 
 Look = Callable[[], list[Finding]]
@@ -74,7 +75,7 @@ class CocoCheck:
         path = self.files.json_path
         for prefix in (f"json: '{path}': ", f"json: cannot read '{path}': "):
             message = message.removeprefix(prefix)
-        self.findings.append(Finding(kind, str(path), message))
+        self.findings.append(Finding(kind, str(path), shortened(message, 300)))
 
     def _entries(self, reader: JsonReader, document: Mapping[str, Any], key: str) -> list[Any]:
         entries = document.get(key)
@@ -179,9 +180,18 @@ class CocoCheck:
             if image_dir is None and images:
                 self._add("missing-file", f"found no folder with the photos ('{next(iter(names.values()))}', ..)")
         for identity, image in images.items():
-            photo = None if image_dir is None else image_dir / names[identity]
-            pngs = () if png_dir is None else tuple((png_dir / a.entry.png_name, a.segments) for a in by_image[identity])
+            photo = self._inside(image_dir, names[identity])
+            found = [(self._inside(png_dir, a.entry.png_name), a.segments) for a in by_image[identity]]
+            pngs = tuple((png, segments) for png, segments in found if png is not None)
             self.looks.append(partial(look_at_image, image, photo, pngs))
+
+    def _inside(self, folder: Path | None, name: str) -> Path | None:
+        """The path of a file that the JSON names; a name that leads out of the data set is told, and the file not looked at."""
+        try:
+            return None if folder is None else path_inside(folder, name)
+        except InputError as error:
+            self._add("broken-json", str(error))
+            return None
 
 
 def look_at_image(image: ImageEntry, photo: Path | None, pngs: tuple[tuple[Path, Mapping[int, ListedSegment]], ...]) -> list[Finding]:

@@ -10,10 +10,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ldmseg.errors import InputError
-from ldmseg.formats.image import BROKEN_IMAGE, one_line, read_image
+from ldmseg.formats.image import BROKEN_IMAGE, one_line, open_image, read_image
 
 FindingKind = Literal[
     "broken-json",  # it cannot be read at all, or a part is of another kind than expected
@@ -87,7 +86,7 @@ def look_at_ids(path: Path, read: Callable[[], NDArray[np.integer]]) -> tuple[ND
 def _checksums(path: Path) -> list[Finding]:
     """A byte that changed on the disk may leave a PNG that can be decoded, into other pixels; its checksums tell."""
     try:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             picture.verify()
     except BROKEN_IMAGE as error:
         return [Finding("broken-file", str(path), one_line(error))]

@@ -75,9 +75,9 @@ def _moving(stage: Path) -> list[str]:
         parts = json.loads((stage / _MOVING).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return []
-    root = stage.parent.resolve()
-    inside = isinstance(parts, list) and all(isinstance(part, str) and root in (root / part).resolve().parents for part in parts)
-    return parts if inside else []
+    root = Path(os.path.realpath(stage.parent))
+    names = isinstance(parts, list) and all(isinstance(part, str) for part in parts)
+    return parts if names and all(root in Path(os.path.realpath(root / part)).parents for part in parts) else []
 
 
 def _remove(path: Path) -> None:

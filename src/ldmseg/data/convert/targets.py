@@ -18,6 +18,7 @@ from ldmseg.formats import cityscapes
 from ldmseg.formats.ade20k import IMAGE_FOLDERS, PREFIX
 from ldmseg.formats.coco_json import Category, ImageId, Provenance
 from ldmseg.formats.coco_panoptic_writer import CocoPanopticWriter
+from ldmseg.formats.image import existing_file
 from ldmseg.formats.label_folder import IMAGES, MASKS
 from ldmseg.formats.label_png import write_label_png
 from ldmseg.panoptic import PanopticMap
@@ -58,7 +59,7 @@ class Item:
 
     def _copy(self, photo: Path, path: Path) -> None:
         try:
-            data = photo.open("rb")
+            data = existing_file(photo, "image").open("rb")
         except OSError as error:
             raise InputError(f"image: cannot read '{photo}': {error.strerror}") from error
         with data, writing_errors(path), path.open("wb") as copy:
