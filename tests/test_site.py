@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from test_layers import ROWS
 
 import ldmseg
 
@@ -74,3 +76,25 @@ def test_hosted_check_runs_the_repositorys_own() -> None:
     assert set(job["strategy"]["matrix"]["python"]) <= declared
     for path in (ROOT / ".github").rglob("*.yml"):
         assert yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_picture_of_the_road_is_the_scripts_and_its_modules_exist() -> None:
+    spec = importlib.util.spec_from_file_location("road", ROOT / "benchmarks" / "road.py")
+    assert spec is not None and spec.loader is not None
+    road = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = road  # dataclasses look their module up
+    spec.loader.exec_module(road)
+    assert (ROOT / "docs/images/road.svg").read_text(encoding="utf-8") == road.picture(), "run python benchmarks/road.py"
+    for stage in road.STAGES:
+        folder = ROOT / "src/ldmseg"
+        for name in stage.modules.split(", "):
+            folder = (ROOT / "src/ldmseg" / name).parent if "/" in name else folder
+            assert (folder / Path(name).name).is_file(), name
+
+
+def test_contributing_has_the_layers_that_the_test_enforces() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| ([^|]+) \|", text, flags=re.MULTILINE)
+    written = [set(re.findall(r"`(\w+)`", modules)) for _, modules in rows]
+    existing = {path.stem for path in (ROOT / "src/ldmseg").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert written == [set(row) & existing - {"__main__"} for row in ROWS]
