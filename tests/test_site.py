@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,3 +100,14 @@ def test_contributing_has_the_layers_that_the_test_enforces() -> None:
     written = [set(re.findall(r"`(\w+)`", modules)) for _, modules in rows]
     existing = {path.stem for path in (ROOT / "src/ldmseg").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     assert written == [set(row) & existing - {"__main__"} for row in ROWS]
+
+
+def test_python_page_has_every_option_and_the_models_defaults() -> None:
+    """`docs/python.md` has a row for each field of `InferenceOptions`, with the bundled model's value."""
+    section = (ROOT / "docs/python.md").read_text(encoding="utf-8").split("## Options")[1].split("## Other arguments")[0]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| .* \| ([^|]+) \|$", section, re.MULTILINE)
+    written = {name: value.strip().strip("`\"") for names, value in rows for name in re.findall(r"`(\w+)`", names)}
+    config = json.loads((ROOT / "src/ldmseg/weights/default/model_index.json").read_text(encoding="utf-8"))["inference"]
+    assert set(written) == {field.name for field in fields(ldmseg.InferenceOptions)}
+    wrong = {name: config[name] for name in written if name != "thresholds" and written[name] != f"{config[name]}".removesuffix(".0")}
+    assert not wrong, wrong
