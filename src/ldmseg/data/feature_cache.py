@@ -20,7 +20,7 @@ from ldmseg.config import DataConfig
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.latent_cache import CHECKED, MANIFEST, TOLERANCE, CachedData, Shard, _Part, shard_damage, weights_sha256
 from ldmseg.data.transforms import SCALE_RANGES, View, fixed_view, view_count
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.image_encoder import ImageEncoder
 
@@ -88,7 +88,7 @@ class FeatureManifest(_Part):
             return f"was made of {len(self.data.names)} items, got {len(other.data.names)}"
         for number, (there, here) in enumerate(zip(self.data.names, other.data.names, strict=True)):
             if there != here:
-                return f"was made of another data set: its item {number} is {there!r}, got {here!r}"
+                return f"was made of another data set: its item {number} is {quoted(there)}, got {quoted(here)}"
         return None
 
 

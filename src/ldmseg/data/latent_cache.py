@@ -21,7 +21,7 @@ from torch import nn
 
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.transforms import View
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.image_encoder import ImageEncoder
 
 MANIFEST = "manifest.json"
@@ -106,7 +106,7 @@ class Manifest(_Part):
             return f"was made of {len(self.data.names)} items ({self.data.spec}), got a data set of {len(names)}"
         for number, (there, here) in enumerate(zip(self.data.names, names, strict=True)):
             if there != here:
-                return f"was made of another data set ({self.data.spec}): its item {number} is {there!r}, got {here!r}"
+                return f"was made of another data set ({self.data.spec}): its item {number} is {quoted(there)}, got {quoted(here)}"
         return None
 
 
