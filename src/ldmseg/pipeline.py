@@ -207,10 +207,11 @@ class LDMSegPipeline(DiffusionPipeline):
         | `refine` | takes the map for a rough one: its latents are noised to `strength` and denoised again |
         | `auto` | `condition` where the model can, else `project` |
 
+        The other arguments are those of `__call__`.
+
         Args:
             partial: one map per image, of the image's size; VOID is unknown. New segments get ids that no given segment has.
             certain: for `refine`, (H, W) per image, the pixels that come back as given; none by default.
-            Others as in `__call__`.
 
         Raises:
             InputError: also when a map's size is not its image's, when a map has more segments than the model has ids, or when the

@@ -121,8 +121,9 @@ def make_cases(
     """Every kind at each of its densities.
 
     Args:
-        drop_rates, block_sizes: of blocks, each with each.
-        shares: of every other kind; left out, the kind's own (`SHARES`).
+        drop_rates: shares of the blocks that are dropped; every rate is combined with every block size.
+        block_sizes: pixels.
+        shares: the densities of every other kind; None takes those of `SHARES`.
 
     Raises:
         InputError: as `Case`.

@@ -112,10 +112,13 @@ class FeatureCache:
         """Open a cache for training.
 
         Args:
-            encoder, dataset, data: of the run; the cache must be of its backbone, photos and views. Folders may have moved.
+            encoder: the run's image encoder. The cache must have been made with its backbone.
+            dataset: the run's photos. The cache must hold them; folders may have moved.
+            data: the run's `data` section. The cache must hold its views.
 
         Raises:
-            InputError: there is no cache, it is not complete, a shard is damaged, or it is another run's; the reason is said in one line.
+            InputError: there is no cache, it is not complete, a shard is damaged, or it belongs to another run. The message gives the
+                reason in one line.
         """
         path = Path(folder)
         manifest = read_feature_manifest(path)

@@ -126,13 +126,14 @@ class LatentCache:
         """Open a cache for training.
 
         Args:
-            encoder: of the run; the cache must be its.
-            dataset: the photos; the cache must be theirs, in this order. Its folder may have moved.
-            size, flip: of the run.
+            encoder: the run's image encoder. The cache must have been made with it.
+            dataset: the run's photos. The cache must hold these photos in this order; the data set's folder may have moved.
+            size: pixels of the run's square.
+            flip: whether the run mirrors photos.
 
         Raises:
-            InputError: there is no cache, it is not complete, a shard is damaged, or it is of another encoder, size or data set; the
-                reason is said in one line.
+            InputError: there is no cache, it is not complete, a shard is damaged, or it belongs to another encoder, size or data set. The
+                message gives the reason in one line.
         """
         if encoder.trainable:
             raise InputError(f"data.latents: expected a frozen image encoder, got {type(encoder).__name__}, which is trained along")

@@ -69,9 +69,13 @@ class Call:
             raise InputError("output_type: expected another than 'latent' with tile_size, since each window has latents of its own")
 
     def check_latents(self, count: int, ensemble_size: int, mask_shape: tuple[int, ...], image_shape: tuple[int, ...]) -> None:
-        """
+        """Check the shapes of given latents.
+
         Args:
-            mask_shape, image_shape: (C, h, w) of one image's mask latents and image latents.
+            count: images of the call.
+            ensemble_size: samples of each image.
+            mask_shape: (C, h, w) of one image's mask latents.
+            image_shape: (C, h, w) of one image's image latents.
 
         Raises:
             InputError: given latents have another shape.

@@ -60,7 +60,8 @@ class TransformersBackbone(Backbone):
 
     Args:
         config: the backbone's config as a dict, with `model_type`.
-        mean, std: of each colour in 0..1, as the network was trained.
+        mean: of each colour in 0..1, as the network was trained.
+        std: of each colour in 0..1, as the network was trained.
         network: the backbone itself; None makes one with fresh weights.
     """
 
