@@ -91,7 +91,7 @@ def evaluate(
         bool | None,
         typer.Option(
             "--baselines/--no-baselines",
-            help="Compare with nearest label, watershed and random walker.",
+            help="Compare with the walker alone, watershed and nearest label.",
             show_default="--baselines",
             rich_help_panel=_COMPLETION,
         ),
