@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from ldmseg.choices import Code, IdPolicy, LossWeight, PartialKind, Prediction
+from ldmseg.errors import quoted
 from ldmseg.options import InferenceOptions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -227,7 +228,7 @@ class ImageEncoderConfig(Config):
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
         if self.source is not None and self.backbone is not None:
-            raise ValueError(f"backbone: expected none beside a source, which is a whole encoder, got {self.backbone!r}")
+            raise ValueError(f"backbone: expected none beside a source, which is a whole encoder, got {quoted(self.backbone)}")
         return self
 
 

@@ -22,7 +22,7 @@ from torch import nn
 from ldmseg import __version__
 from ldmseg.atomic import atomic_write
 from ldmseg.config import RunConfig
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.runs.curves import draw_curves
 from ldmseg.runs.history import Network, Start, read_history, record_start
 
@@ -40,7 +40,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """
     here = {str(name) for name in get_available_trackers()}
     if missing := [name for name in names if name not in here]:
-        raise InputError(f"trackers: expected installed packages, got {missing[0]!r}, which is not; pip install {missing[0]}")
+        raise InputError(f"trackers: expected installed packages, got {quoted(missing[0])}, which is not; pip install {missing[0]}")
 
 
 def tracking(names: Sequence[str], run: Path) -> dict[str, Any]:
