@@ -70,6 +70,8 @@ class InferenceOptions:
         thresholds: what is left void.
         boundaries: `photo` puts the borders of segments where the photo has edges, which costs no pass of a network; `drawn` leaves them
             where the network drew them.
+        boundary_trust: how much the drawing counts beside the photo and the given labels where borders are put, 0 or more
+            (`ldmseg.inference.boundaries.BoundarySettings`); 0 leaves the random walker on the given labels alone.
         min_component_area: pixels. Connected components of a segment become segments of their own; a component with fewer pixels goes to
             the nearest segment. None leaves segments in several components.
         ensemble_size: K samples are drawn of each photo; the map is what they agree on (`ldmseg.inference.ensemble`).
@@ -91,6 +93,7 @@ class InferenceOptions:
     guidance_scale: float = 1.0
     thresholds: Thresholds = GAP_FREE
     boundaries: Boundaries = "photo"
+    boundary_trust: float = 500.0
     min_component_area: int | None = None
     ensemble_size: int = 1
     ensemble_flips: EnsembleFlips = "none"
@@ -115,6 +118,7 @@ class InferenceOptions:
             _check_whole(getattr(self, name), name, least=1, expected="at least 1")
         if self.min_component_area is not None:
             _check_whole(self.min_component_area, "min_component_area", least=0, expected="0 pixels or more")
+        _check_number("boundary_trust", self.boundary_trust, low=0, high=float("inf"), expected="a number from 0 up")
         _check_number("guidance_scale", self.guidance_scale, low=0, high=float("inf"), expected="a number from 0 up")
         tiles = "pixels, or a share of the photo's shorter side up to 1, or 0 for none"
         _check_number("tile_size", self.tile_size, low=0, high=float("inf"), expected=tiles)
@@ -180,6 +184,7 @@ class InferenceKwargs(TypedDict, total=False):
     guidance_scale: float | None
     thresholds: Thresholds | Mapping[str, float] | None
     boundaries: Boundaries | None
+    boundary_trust: float | None
     min_component_area: int | None
     ensemble_size: int | None
     ensemble_flips: EnsembleFlips | None

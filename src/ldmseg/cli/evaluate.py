@@ -28,6 +28,7 @@ def evaluate(
     sampler: options.SamplerOption = None,
     guidance_scale: options.GuidanceScale = None,
     boundaries: options.Boundaries = None,
+    boundary_trust: options.BoundaryTrust = None,
     min_component_area: options.MinComponentArea = None,
     ensemble_size: options.EnsembleSize = None,
     ensemble_flips: options.EnsembleFlips = None,

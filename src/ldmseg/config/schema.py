@@ -61,6 +61,7 @@ class MixedSet(Config):
     data: str
     weight: Annotated[float, Field(gt=0)] = 1.0  # samples are shared out by the weights
     labelling: Labelling | None = None
+    whole_rate: Fraction | None = None  # of this set, in place of data.whole_rate: generated scenes need no windows
 
 
 Sets = Annotated[

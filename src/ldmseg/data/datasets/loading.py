@@ -85,7 +85,7 @@ def load_mixture(sets: str | Sequence[MixedSet], *, size: int = 128, segments: t
     parts = []
     for one in named:
         data = load_dataset(one.data, size=size, segments=segments)
-        parts.append(MixedPart(one.data, data, one.weight, labelling_of(data, one.labelling)))
+        parts.append(MixedPart(one.data, data, one.weight, labelling_of(data, one.labelling), one.whole_rate))
     return Mixture(parts)
 
 
