@@ -1,4 +1,4 @@
-"""A photo in, its segments out; and a photo with a partial map in, the whole map out."""
+"""The pipeline: a photo -> its map of segments, and a photo with a partial map -> the whole map."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class LDMSegPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def encode_image(self, image: ImageInput | Sequence[ImageInput]) -> Tensor:
-        """Image latents of photos, (B, C, h, w), to be given to calls as `image_latents`: a photo is encoded once and asked many times."""
+        """Image latents of photos, (B, C, h, w). Calls take them as `image_latents`, so that a photo is encoded once for many calls."""
         return draw.encode_photos(self._networks(), load_images(image))
 
     @torch.no_grad()
@@ -171,7 +171,7 @@ class LDMSegPipeline(DiffusionPipeline):
             callback_on_step_end: (pipeline, step, timestep, tensors) -> tensors to put back, after each step.
             callback_on_step_end_tensor_inputs: of `latents`, `estimate`.
             prompt: one caption per image, for a model whose descriptor reads captions.
-            options: see `InferenceOptions`; what is left out is as `pipe.options` has it.
+            options: see `InferenceOptions`; an option that is left out is as in `pipe.options`.
 
         Raises:
             InputError: an argument is of the wrong kind, shape or range; no network has run then.
@@ -201,10 +201,10 @@ class LDMSegPipeline(DiffusionPipeline):
 
         | method | does |
         |---|---|
-        | `condition` | shows the partial map to the network, which needs partial-map channels |
-        | `project` | algorithm 3: what is known is put back into the estimate at each step |
+        | `condition` | gives the partial map to the network, which needs partial-map channels |
+        | `project` | puts what is known back into the estimate at each step (algorithm 3) |
         | `resample` | the same, with each stretch of steps repeated `resamplings` times (RePaint) |
-        | `refine` | takes the map for a rough one: its latents are noised to `strength` and denoised again |
+        | `refine` | changes a rough map: its latents are noised to `strength` and denoised again |
         | `auto` | `condition` where the model can, else `project` |
 
         The other arguments are those of `__call__`.

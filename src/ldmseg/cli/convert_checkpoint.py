@@ -43,7 +43,7 @@ def convert_checkpoint(
     """Convert a checkpoint of the authors' release.
 
     A stage-2 file becomes a pipeline folder for --model, a stage-1 file a mask autoencoder for training's --set autoencoder=DIR.
-    Nothing in FILE is ever run.
+    Code in FILE is never run.
     """
     _check_output(output)
     if mask_scale is not None and not 0 < mask_scale < float("inf"):

@@ -23,7 +23,7 @@ _COMPLETION = "Completion (--inpaint)"
 def evaluate(
     data: Annotated[str, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. coco-panoptic:DIR:val.", show_default=False)],
     model: options.Model = "default",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many images.", show_default="all")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only this many images, from the first.", show_default="all")] = None,
     steps: options.Steps = None,
     sampler: options.SamplerOption = None,
     guidance_scale: options.GuidanceScale = None,
@@ -46,7 +46,7 @@ def evaluate(
         typer.Option("--drop-rate", min=0, max=1, help="Measure inpainting: this share of each true map is hidden.", show_default="none"),
     ] = None,
     block_size: Annotated[
-        int | None, typer.Option("--block-size", min=1, help="Pixels of the hidden squares' side.", show_default="16")
+        int | None, typer.Option("--block-size", min=1, help="Side of the hidden squares, in pixels.", show_default="16")
     ] = None,
     inpaint: Annotated[
         bool,
@@ -65,7 +65,7 @@ def evaluate(
     rates: Annotated[
         str | None,
         typer.Option(
-            "--rates", metavar="RATE,..", help="Of blocks: shares dropped.", show_default="0.1,0.3,0.5,0.7,0.9", rich_help_panel=_COMPLETION
+            "--rates", metavar="RATE,..", help="Shares of blocks dropped.", show_default="0.1,0.3,0.5,0.7,0.9", rich_help_panel=_COMPLETION
         ),
     ] = None,
     block_sizes: Annotated[

@@ -51,8 +51,8 @@ def segment(
 ) -> None:
     """Segment photos.
 
-    Writes <stem>.png (COCO panoptic ids) and <stem>_overlay.png for each photo, and one panoptic.json; with --ensemble-size also
-    <stem>_confidence.png, bright where the samples agree.
+    For each photo, <stem>.png (COCO panoptic ids) and <stem>_overlay.png are written, and one panoptic.json for all. With --ensemble-size
+    there is also <stem>_confidence.png, which is bright where the samples agree.
     """
     asked = options.asked(locals())
     pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
@@ -126,9 +126,9 @@ def inpaint(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Complete partial maps; what is given stays as it is.
+    """Complete partial maps. Given pixels stay as they are.
 
-    Writes the same files as `segment`, and <stem>_panels.png: photo, what was given, the result, and with --ensemble-size how sure it is.
+    The files are those of `segment`, and <stem>_panels.png: photo, given map, result and, with --ensemble-size, confidence.
     """
     asked = options.asked(locals())
     for name, value in (("--strength", strength), ("--certain", certain)):

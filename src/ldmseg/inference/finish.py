@@ -1,4 +1,4 @@
-"""From drawn maps to the answer for a photo: borders once a sample, then the vote, then components once."""
+"""From drawn maps to the result for a photo: borders once for each sample, then the vote, then components once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ldmseg.panoptic import VOID, PanopticMap
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a call says of one photo.
+    """The result of a call for one photo.
 
     Attributes:
         map: (H, W).
@@ -35,7 +35,7 @@ class Answer:
 
 
 def finish(drawn: PanopticMap, sample: Sample, options: InferenceOptions) -> PanopticMap:
-    """A sample's map as drawn -> with its borders where the photo has them, if asked for, and as the photo was before it was mirrored."""
+    """A sample's map as drawn -> with its borders moved to the photo's edges, if asked for, and mirrored back."""
     if options.boundaries == "photo":
         given = np.full(drawn.shape, VOID, dtype=np.int32) if sample.known is None else sample.known.certain_ids
         side = tile_pixels(options.tile_size, drawn.shape) if options.tile_size else None

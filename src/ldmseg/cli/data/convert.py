@@ -22,7 +22,8 @@ def convert(
 ) -> None:
     """Write a data set in another format; photos are copied.
 
-    The result is there in full or not at all. What the format does not hold is told; an image that it cannot hold ends the command.
+    The result is there in full or not at all. What the format has no place for is left out, with a
+    message. An image that it cannot hold ends the command.
     """
     check_output_folder(output)
     from ldmseg.data.convert import convert_dataset

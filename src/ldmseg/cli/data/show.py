@@ -16,7 +16,7 @@ def show(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="The sheet.", show_default=False)],
     count: Annotated[int, typer.Option("--count", min=1, help="How many images, spread over the data set.")] = 12,
 ) -> None:
-    """Draw a contact sheet: photo and map side by side, or everybody's map where several people labelled an image."""
+    """Draw a contact sheet: photo and map side by side, or all maps of an image that several people labelled."""
     check_output_file(output, "--output")
 
     import numpy as np
