@@ -29,7 +29,7 @@ MaxPixels = Annotated[
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at a time. It changes the speed and not the result.")]
 GuidanceScale = Annotated[
     float | None,
-    typer.Option("--guidance-scale", metavar="SCALE", min=0, help="Strength of guidance by a descriptor; 1: off.", show_default="the model's"),
+    typer.Option("--guidance-scale", metavar="SCALE", min=0, help="Guidance by a descriptor; 1: off.", show_default="the model's"),
 ]
 EnsembleSize = Annotated[
     int | None,

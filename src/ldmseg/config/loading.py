@@ -24,7 +24,7 @@ _RUN: TypeAdapter[AutoencoderRunConfig | DiffusionRunConfig] = TypeAdapter(
 
 
 def preset_names() -> list[str]:
-    """The presets that `load_config` knows by name."""
+    """The names of the presets that `load_config` takes."""
     folder = resources.files("ldmseg") / "presets"
     return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
 

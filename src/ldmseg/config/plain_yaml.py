@@ -12,7 +12,7 @@ DEPTH, SIZE = 16, 2**20
 
 
 class PlainYamlError(ValueError):
-    """A text is no plain YAML; the message says in one line why."""
+    """A text is no plain YAML. The message gives the reason in one line."""
 
 
 def read_yaml(text: str) -> Any:

@@ -26,7 +26,7 @@ from ldmseg.models.image_encoder import ImageEncoder
 
 MANIFEST = "manifest.json"
 CHECKED = 8
-"""How many photos are looked at again when a cache is opened."""
+"""How many photos are compared when a cache is opened."""
 
 TOLERANCE = 8
 """Levels (of 256) by which a thumbnail may differ: decoders of JPEG do by one or two."""
@@ -37,7 +37,7 @@ class _Part(BaseModel):
 
 
 class EncoderIdentity(_Part):
-    """What tells one image encoder from another."""
+    """What distinguishes one image encoder from another."""
 
     class_name: str
     config_sha256: str

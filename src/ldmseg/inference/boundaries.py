@@ -86,7 +86,7 @@ def refine_boundaries(
 ) -> PanopticMap:
     """Divide a drawn map anew by the photo's edges.
 
-    Every pixel goes to the segment in which a random walk over the photo most probably ends (`random_walk`). Given pixels are its seeds, and
+    Every pixel goes to the segment in which a random walk over the photo most probably ends (`random_walk`). Given pixels are its seeds and
     the drawing is its prior. The trust in the drawing grows with the distance from its borders and from given pixels, because the photo and
     the labels are more exact near them. Among dense labels no trust is left, and the result is that of `spread`. New segments that would
     have been given a label are dropped. For a large photo, the walk is computed on a smaller picture, and along the borders found there

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ldmseg.panoptic import PanopticMap
 
 Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[Prediction]"]
-"""A batch of photos and their pictures -> what the model says of them."""
+"""A batch of photos and their pictures -> the model's results."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _writer(output: Path) -> Iterator[CocoPanopticWriter]:
         try:
             yield writer
         except BaseException:
-            with suppress(InputError):  # the first error is the one to tell
+            with suppress(InputError):  # the first error is the one to raise
                 writer.close()
             raise
         writer.close()

@@ -20,7 +20,7 @@ from ldmseg.errors import InputError
 
 @dataclass(frozen=True)
 class Moments:
-    """What the encoder says of each latent cell: `mean` and `log_variance`, both (B, C, h, w), unscaled."""
+    """The encoder's output for each latent cell: `mean` and `log_variance`, both (B, C, h, w), unscaled."""
 
     mean: Tensor
     log_variance: Tensor
@@ -101,7 +101,7 @@ class MaskAutoencoder(ModelMixin, ConfigMixin):
         return self.moments(codes).mean * self.config["scaling_factor"]  # (B, C, h, w)
 
     def coarse_logits(self, latents: Tensor) -> Tensor:
-        """(B, C, h, w) unscaled latents -> logits at the decoder's own resolution, here (B, N, h f/2, w f/2); what the losses look at."""
+        """(B, C, h, w) unscaled latents -> logits at the decoder's own resolution, here (B, N, h f/2, w f/2), for the losses."""
         return self.decoder(latents)
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Average(EMAModel):
                 self.restore(self.trained)
 
     def state_dict(self) -> dict[str, Any]:
-        """Whole weights, so that any number of processes can go on from them; every process must come here."""
+        """Whole weights, so that any number of processes can continue from them. Every process must call this."""
         return {**super().state_dict(), "shadow_params": [_whole(p) for p in self.shadow_params]}
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ class Items:
 
     Args:
         dealing: which item a training sample is; a number stands for a single data set of so many.
-        on_error: `stop` lets a broken item's error through; `skip` goes on without it and logs it once.
+        on_error: `stop` raises the error of a broken item; `skip` continues without the item and logs it once.
         key: of the configuration, for messages.
     """
 

@@ -38,7 +38,7 @@ def look_at_cityscapes(record: CityscapesRecord) -> list[Finding]:
 
 
 def label_looks(files: LabelFolder) -> tuple[list[Finding], list[Look]]:
-    """What the names of the files say, and what is still to be opened."""
+    """Findings from the names of the files, and what is still to be opened."""
     findings = []
     if files.image_dir is None:
         findings.append(Finding("missing-file", str(files.mask_dir), "there is no folder of photos beside it"))

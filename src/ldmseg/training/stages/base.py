@@ -1,4 +1,4 @@
-"""What the one training loop asks of a stage."""
+"""The interface between the training loop and a stage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ldmseg.errors import InputError
 
 
 class Stage(nn.Module, ABC):
-    """A trained network with its loss; the loop knows nothing else of it.
+    """A network in training with its loss. The loop uses nothing else of a stage.
 
     Every sample has a global number, and all its randomness is a function of (seed, number): the data order, and with it the result,
     depends neither on workers nor on where a run was interrupted, and a step can be divided among processes.

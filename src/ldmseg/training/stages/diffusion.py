@@ -1,4 +1,4 @@
-"""Stage 2: learn to draw mask latents for an image (section 3.2)."""
+"""Stage 2: train the denoiser, which draws mask latents for an image (section 3.2)."""
 
 from __future__ import annotations
 
