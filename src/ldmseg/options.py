@@ -36,7 +36,7 @@ class Thresholds:
         overlap: an id that wins less than this share of the pixels where its own sigmoid is at least 0.5 is no segment (release: 0.5);
             its pixels go to the next best id (in the release they become void).
         support: an id that reaches this probability at no pixel is no segment, and its pixels go to the next best id. Between two segments
-            the decoder passes through the codes that lie between theirs; this is what removes such lines without an area threshold.
+            the decoder passes through the codes between theirs. This threshold removes such lines without an area threshold.
 
     Raises:
         InputError: a value is out of range.

@@ -127,7 +127,7 @@ class LDMSegPipeline(DiffusionPipeline):
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
         """diffusers' own; in full or not at all, with a manifest that `from_pretrained` checks (`ldmseg.models.manifest`).
 
-        Components are recorded as names of the package, not of the modules they happen to stand in.
+        Components are recorded under the package's name, and not under their modules' names.
 
         Raises:
             InputError: the folder cannot be written: disk full, not writable.

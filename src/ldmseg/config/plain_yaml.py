@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 DEPTH, SIZE = 16, 2**20
-"""Levels of nesting, and characters, of which a configuration has far fewer."""
+"""Limits of nesting and of characters. A configuration is far below them."""
 
 
 class PlainYamlError(ValueError):

@@ -81,7 +81,7 @@ class DataConfig(Config):
     # crop: times the shorter side fits (1, 1); jitter: times the whole fits (0.1, 2); zoom: times the squared whole fits (1, 2)
     scale_range: tuple[Scale, Scale] | None = None
     whole_rate: Fraction = 0.33  # zoom: share of the samples that show the whole image
-    windows: Positive | None = None  # zoom: so many windows of each photo, the same ones in every epoch; none: a new one each time
+    windows: Positive | None = None  # zoom: fixed windows of each photo, the same ones in every epoch; none: a new one each time
     scene_segments: tuple[Positive, Positive] = (4, 12)
     flip: bool = True
     color: ColorConfig = ColorConfig()
@@ -128,13 +128,13 @@ class OptimConfig(Config):
     decay_start: Fraction = 0.0  # share of the steps after which the decay begins
     clip: Annotated[float, Field(gt=0)] = 3.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    gradient_checkpointing: bool = False  # forget activations and compute them again on the way back: less memory, more time
+    gradient_checkpointing: bool = False  # drop activations and compute them again in the backward pass: less memory, more time
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
 
 class ValidationConfig(Config):
     every: Positive = 1000  # steps
-    limit: Positive | None = None  # only the first so many images of data.val
+    limit: Positive | None = None  # only this many images of data.val, from the first
     samples: Annotated[int, Field(ge=0)] = 8  # images drawn in the sample sheet
 
 
@@ -275,7 +275,7 @@ class DiffusionRunConfig(RunConfig):
     """`ldmseg train diffusion`."""
 
     stage: Literal["diffusion"]
-    init: str | None = None  # a pipeline folder or `default` whose networks are the start; what is not set here is as in that pipeline
+    init: str | None = None  # a pipeline folder or `default` whose networks are the start; other keys are as in that pipeline
     autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`, which beside `init` is that model's own
     latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
     id_policy: IdPolicy = "random"

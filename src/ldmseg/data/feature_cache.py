@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once for fixed views of every photo: how they lie on the disk, and how stage 2 reads them.
+"""Features of a frozen backbone, computed once for fixed views of every photo: their layout on the disk, and how stage 2 reads them.
 
 A cache is a folder of shards and a `manifest.json`, as a latent cache is (`ldmseg.data.latent_cache`): shards are mapped into memory, and
 only those count that the manifest lists. A view is the whole photo, the whole photo mirrored, or one of the photo's `data.windows`.

@@ -97,7 +97,7 @@ def measure_confidence(
     A pixel of the consensus is wrong when its segment does not match (IoU above 1/2) the true segment there; void in the truth is left out.
 
     Args:
-        limit: only the first so many images.
+        limit: only this many images, from the first.
         bins: of the reliability diagram.
         partial: measure completion of what this gives. The confidence is then measured where nothing was given.
         on_progress: called with (images done, images in all).

@@ -66,7 +66,7 @@ class _View:
     unit: float
 
     def shrunk(self, factor: float) -> _View:
-        """Both sides so many times shorter; given pixels are not lost between those that a grid would take."""
+        """Both sides shorter by this factor. Every given pixel is kept, also one that a regular grid would miss."""
         height, width = (max(1, round(n / factor)) for n in self.given.shape)
         rows, columns = _cells(self.given.shape[0], height), _cells(self.given.shape[1], width)
         given = np.full((height, width), VOID, dtype=self.given.dtype)
@@ -172,7 +172,7 @@ def _unlikely(view: _View, away: NDArray[np.float64], settings: BoundarySettings
 
 
 def _support_thin(drawn: NDArray[np.integer], depth: NDArray[np.float64], confidence: NDArray[np.float64], full: float) -> None:
-    """Where nothing is given, a segment that is nowhere far from its borders would be lost: its innermost pixels stand for it."""
+    """Where nothing is given, a segment that is nowhere far from its borders would be lost. Its innermost pixels keep it."""
     for thin in np.setdiff1d(drawn, np.append(drawn[confidence > 0], VOID)):
         inside = drawn == thin
         confidence[inside & (depth >= depth[inside].max())] = full

@@ -65,7 +65,7 @@ def to_panoptic(logits: Tensor, thresholds: Thresholds = GAP_FREE, size: tuple[i
 
 
 def split_components(pmap: PanopticMap, min_area: int, given: NDArray[np.integer] | None = None) -> PanopticMap:
-    """Make connected components of a segment segments of their own: for things that lie apart by nature.
+    """Make connected components of a segment segments of their own, for things that never lie in two places.
 
     The largest component keeps the segment's id, and so does each that holds a given pixel; the others get unused ids and its attributes.
 

@@ -1,4 +1,4 @@
-"""Maps and pictures of a labelling run, written as they come."""
+"""Maps and pictures of a labelling run. Each batch is written when it is done."""
 
 from __future__ import annotations
 

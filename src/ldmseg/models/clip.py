@@ -28,7 +28,7 @@ def check_type(saved: Pretrained, types: tuple[str, ...]) -> None:
     """The model type in a config of transformers must be one of `types`.
 
     Raises:
-        InputError: a model of another type lies there.
+        InputError: it is a model of another type.
     """
     found = saved.config.get("model_type")
     if found not in types:

@@ -79,7 +79,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Session:
-    """What lies between a start and the next one (or the end); steps that were lost with a killed process are not in it."""
+    """The steps between a start and the next one (or the end), without those that were lost with a killed process."""
 
     start: Start
     last_step: int

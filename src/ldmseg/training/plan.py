@@ -48,7 +48,7 @@ class Plan:
         memory: of one process for `optim.batch_size` samples.
         precision: of the run on this machine: `fp32`, `bf16` or `fp16`.
         samples: of `data.train`; None where it is not on this machine.
-        notes: what was not there and what stands in for it.
+        notes: what was not there, and what was used instead.
     """
 
     config: RunConfig

@@ -68,7 +68,7 @@ def look_at_labels(files: LabelFolder, stem: str) -> list[Finding]:
 
 
 def item_looks(dataset: PanopticDataset) -> list[Look]:
-    """For a data set that does not lie in files."""
+    """For a data set that is not in files."""
     return [partial(look_at_item, dataset, index) for index in range(len(dataset))]
 
 

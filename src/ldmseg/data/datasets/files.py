@@ -1,4 +1,4 @@
-"""Data sets that lie in files."""
+"""Data sets in files."""
 
 from __future__ import annotations
 

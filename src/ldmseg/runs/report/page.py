@@ -27,7 +27,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 
 
 def render(record: RunRecord, now: datetime) -> tuple[str, tuple[str, ...]]:
-    """The page, and notes on what could not be shown (they stand on it too)."""
+    """The page, and notes on what could not be shown. The page has these notes, too."""
     samples, notes = _samples(record)
     notes = (*_damage(record), *notes)
     sections = [
@@ -218,7 +218,7 @@ def _setting(setting: Setting) -> str:
 
 
 def _sessions(record: RunRecord) -> str:
-    """Where and when it was trained, and what; columns of which nothing is known are left out."""
+    """Where, when and what was trained. Columns without a value are left out."""
     sessions, networks = record.history.sessions, record.networks
     tables = []
     if sessions:

@@ -28,7 +28,7 @@ class Stage(nn.Module, ABC):
 
     @property
     def _no_split_modules(self) -> list[str]:
-        """Under this name accelerate looks for the layers whose weights FSDP collects one layer at a time: the blocks of a UNet."""
+        """The name under which accelerate finds the layers whose weights FSDP collects one at a time: the blocks of a UNet."""
         present = {type(part).__name__ for part in self.modules()}
         return [name for name in ("ResnetBlock2D", "BasicTransformerBlock") if name in present]
 
@@ -66,7 +66,7 @@ def fresh_weights(seed: int) -> Iterator[None]:
 
 
 def save_memory(network: Any) -> None:
-    """Gradient checkpointing: activations inside blocks are forgotten on the way forth and computed again on the way back.
+    """Gradient checkpointing: activations inside blocks are dropped in the forward pass and computed again in the backward pass.
 
     Raises:
         InputError: the network has no blocks to do so with.
