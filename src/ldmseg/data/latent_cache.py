@@ -22,6 +22,8 @@ from torch import nn
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.transforms import View
 from ldmseg.errors import InputError, quoted
+from ldmseg.formats.image import existing_file
+from ldmseg.formats.inside import path_inside
 from ldmseg.models.image_encoder import ImageEncoder
 
 MANIFEST = "manifest.json"
@@ -234,7 +236,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 def shard_damage(folder: Path, shard: Shard, tensor: str = "latents") -> str | None:
     """What is wrong with a shard's file, which should hold `tensor`; None where its checksum is the manifest's."""
-    path = folder / shard.file
+    try:
+        path = existing_file(path_inside(folder, shard.file), "cache")
+    except InputError as error:
+        return f"has a shard that cannot be read: {quoted(shard.file)}: {str(error).rpartition(': ')[2]}"
     try:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
