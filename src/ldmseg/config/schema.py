@@ -14,7 +14,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(gt=0, le=10)]
 Labelling = Literal["dense", "things_only", "figure_ground"]
-Tracker = Literal["tensorboard"]  # what accelerate can hand figures to and was tried here
+Tracker = Literal["tensorboard"]  # trackers of accelerate that are tested
 
 
 class Config(BaseModel):

@@ -130,7 +130,7 @@ def _keep_variance(layers: nn.Sequential) -> None:
             nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu" if rectified else "linear")
             if isinstance(layer, nn.ConvTranspose2d):
                 with torch.no_grad():
-                    layer.weight.mul_(2)  # fan_out counts the 4 taps of which each output sees one
+                    layer.weight.mul_(2)  # fan_out counts 4 taps, and each output gets one of them
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         rectified = isinstance(layer, nn.SiLU)
 
