@@ -39,7 +39,7 @@ def evaluate(
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
     class_aware: Annotated[
-        bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree; no model draws any yet.")
+        bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree. No model draws categories yet.")
     ] = False,
     drop_rate: Annotated[
         float | None,
@@ -70,14 +70,14 @@ def evaluate(
     ] = None,
     block_sizes: Annotated[
         str | None,
-        typer.Option("--block-sizes", metavar="PIXELS,..", help="Of blocks.", show_default="16", rich_help_panel=_COMPLETION),
+        typer.Option("--block-sizes", metavar="PIXELS,..", help="Sides of blocks.", show_default="16", rich_help_panel=_COMPLETION),
     ] = None,
     shares: Annotated[
         str | None,
         typer.Option(
             "--shares",
             metavar="SHARE,..",
-            help="Of the other kinds: share given, or amount of noise.",
+            help="Densities of the other kinds: share given, or amount of noise.",
             show_default="each kind's own",
             rich_help_panel=_COMPLETION,
         ),

@@ -23,7 +23,7 @@ SamplerOption = Annotated[choices.Sampler | None, typer.Option("--sampler", help
 MaxPixels = Annotated[
     int | None,
     typer.Option(
-        "--max-pixels", metavar="N", min=1, help="Photos of more pixels are refused before they are decoded.", show_default="178,956,970"
+        "--max-pixels", metavar="N", min=1, help="Refuse photos with more pixels before decoding them.", show_default="178,956,970"
     ),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at a time. It changes the speed and not the result.")]
@@ -50,7 +50,7 @@ BoundaryTrust = Annotated[
     typer.Option(
         "--boundary-trust",
         min=0,
-        help="How much the drawing counts where borders are put; 0: labels and photo alone.",
+        help="Weight of the drawing in the border step; 0: labels and photo alone.",
         show_default="the model's",
     ),
 ]
@@ -132,7 +132,7 @@ OverlapThreshold = Annotated[
         metavar="SHARE",
         min=0,
         max=1,
-        help="Segments that lost a larger share of their own pixels to others become void.",
+        help="Drop segments that win less than this share of the pixels they claim; the next best segment gets the pixels.",
         show_default="the model's",
         rich_help_panel=_THRESHOLDS,
     ),

@@ -88,19 +88,19 @@ def inpaint(
     method: Annotated[
         InpaintMethod,
         typer.Option(
-            help="Show the partial map to the network (condition), put it back at each step (project; resample does so several times), "
-            "or take it for a rough map (refine). auto: condition where the model can."
+            help="Give the partial map to the network (condition), put it back at each step (project), repeat the steps, too (resample), "
+            "or change it as a rough map (refine). auto: condition where the model can."
         ),
     ] = "auto",
     strength: Annotated[
-        float | None, typer.Option("--strength", help="refine: how far from the rough map, above 0 to 1.", show_default="0.5")
+        float | None, typer.Option("--strength", help="refine: how far the rough map is changed, above 0 to 1.", show_default="0.5")
     ] = None,
     certain: Annotated[
         Path | None,
         typer.Option(
             "--certain",
             metavar="PNG_OR_DIR",
-            help="refine: pictures that are not 0 where the map is to stay as it is.",
+            help="refine: pictures that are not 0 at pixels that must stay as they are.",
             show_default="none",
         ),
     ] = None,

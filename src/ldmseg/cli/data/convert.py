@@ -17,7 +17,7 @@ def convert(
     data: Annotated[str, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. cityscapes:DIR:val.", show_default=False)],
     output: options.Output,
     to: Annotated[TargetFormat, typer.Option("--to", help="The format to write.", show_default=False)],
-    split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="Of the result.", show_default="the source's")] = None,
+    split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="Split of the result.", show_default="the source's")] = None,
     json: options.Json = False,
 ) -> None:
     """Write a data set in another format; photos are copied.

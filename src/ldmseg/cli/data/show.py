@@ -14,7 +14,7 @@ from ldmseg.cli.console import Progress, say
 def show(
     data: Annotated[str, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. coco-panoptic:DIR:val.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="The sheet.", show_default=False)],
-    count: Annotated[int, typer.Option("--count", min=1, help="How many images, spread over the data set.")] = 12,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of images, spread over the data set.")] = 12,
 ) -> None:
     """Draw a contact sheet: photo and map side by side, or all maps of an image that several people labelled."""
     check_output_file(output, "--output")
