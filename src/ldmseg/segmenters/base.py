@@ -1,4 +1,4 @@
-"""What every segmenter does: photos, partial maps and seeds in, maps out."""
+"""The interface of all segmenters: photos, partial maps and seeds -> maps."""
 
 from __future__ import annotations
 
