@@ -22,7 +22,7 @@ from ldmseg.errors import InputError
 from ldmseg.images import ImageInput, load_images
 from ldmseg.inference import draw
 from ldmseg.inference.finish import Answer, answer, finish
-from ldmseg.inference.known import KnownMap, check_count, known_maps
+from ldmseg.inference.known import KnownMap, PartialInput, check_count, known_maps, load_partials
 from ldmseg.inference.samples import STEP_TENSORS, Call, Generators, Sample, StepCallback, checked_method, make_samples
 from ldmseg.inference.tiles import draw_in_tiles
 from ldmseg.models.denoiser import Denoiser
@@ -185,7 +185,7 @@ class LDMSegPipeline(DiffusionPipeline):
     def inpaint(
         self,
         image: ImageInput | Sequence[ImageInput],
-        partial: PanopticMap | Sequence[PanopticMap],
+        partial: PartialInput | Sequence[PartialInput],
         *,
         certain: NDArray[np.bool_] | Sequence[NDArray[np.bool_]] | None = None,
         generator: Generators = None,
@@ -209,7 +209,8 @@ class LDMSegPipeline(DiffusionPipeline):
         | `auto` | `condition` where the model can, else `project` |
 
         Args:
-            partial: one map per image, of the image's size; VOID is unknown. New segments get ids that no given segment has.
+            partial: one map per image, of the image's size; VOID is unknown. New segments get ids that no given segment has. A map may
+                be given in any of the ways that `load_partials` lists: a path, a picture, an array or tensor of ids.
             certain: for `refine`, (H, W) per image, the pixels that come back as given; none by default.
             Others as in `__call__`.
 
@@ -219,8 +220,7 @@ class LDMSegPipeline(DiffusionPipeline):
         """
         images, asked = load_images(image), renamed(options)
         asked["method"] = checked_method(asked.get("method") or self.options.method, self.unet.config["partial"])
-        partials = [partial] if isinstance(partial, PanopticMap) else list(partial)
-        known = known_maps(partials, images, certain, refine=asked["method"] == "refine")
+        known = known_maps(load_partials(partial), images, certain, refine=asked["method"] == "refine")
         inputs = tuple(callback_on_step_end_tensor_inputs)
         call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt)
         return self._answer(images, known, call, asked)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,10 @@ from ldmseg.atomic import atomic_write
 from ldmseg.errors import InputError
 from ldmseg.formats.id_png import ids_to_rgb, open_picture, rgb_to_ids
 from ldmseg.formats.image import MAX_PIXELS
-from ldmseg.panoptic import PanopticMap
+from ldmseg.panoptic import VOID, PanopticMap
+
+OPAQUE = 255
+"""Alpha of a pixel that hides what lies under it."""
 
 
 def read_label_png(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> PanopticMap:
@@ -23,13 +28,22 @@ def read_label_png(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -
     | 1-bit, 8-bit and 16-bit gray, 32-bit integers | the value (0 and 1 for 1 bit) |
     | palette | the index into the palette |
     | RGB | R + 256 G + 65536 B, as COCO has it |
-    | RGBA | R + 256 G + 65536 B + 2**24 A; an alpha channel that is 255 everywhere is ignored |
+    | RGBA, a painted layer: alpha is 0 or 255 | R + 256 G + 65536 B where opaque, 0 where transparent |
+    | RGBA, alpha from 0 to 127 (`write_label_png`) | R + 256 G + 65536 B + 2**24 A |
+    | gray with alpha, palette with transparency | value or index where opaque, 0 elsewhere; as RGBA if index 0 is a stroke's |
 
     Raises:
-        InputError: the file is missing or damaged, is of another kind, or holds an id above 2**31 - 1.
+        InputError: the file is missing or damaged, is of another kind, is half transparent, or holds an id above 2**31 - 1.
     """
-    try:
+    with file_named(path):
         return PanopticMap(read_label_ids(path, max_pixels=max_pixels))  # type: ignore[arg-type]  # converted to int32 there, if they fit
+
+
+@contextmanager
+def file_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file in an error that does not."""
+    try:
+        yield
     except InputError as error:
         if os.fspath(path) in str(error):
             raise
@@ -43,7 +57,7 @@ def read_label_ids(path: str | os.PathLike[str], what: str = "label", max_pixels
         InputError: as `read_label_png`, but values may be of any size; `what` names the file in the message.
     """
     with open_picture(path, what, max_pixels) as image:
-        return _ids(image, path, what)
+        return ids_of(image, path, what)
 
 
 def write_label_png(path: str | os.PathLike[str], pmap: PanopticMap) -> None:
@@ -67,15 +81,35 @@ def write_label_png(path: str | os.PathLike[str], pmap: PanopticMap) -> None:
         picture.save(temporary, format="PNG")
 
 
-def _ids(image: Image.Image, path: str | os.PathLike[str], what: str) -> NDArray[np.integer]:
+def ids_of(image: Image.Image, path: str | os.PathLike[str] = "the picture", what: str = "label") -> NDArray[np.integer]:
+    """(H, W) pixel values of an opened label picture, by the table of `read_label_png`.
+
+    Raises:
+        InputError: it is of another kind, or half transparent; `path` and `what` name it.
+    """
+    if image.mode == "P" and "transparency" in image.info:
+        indices, layer = np.array(image), image.convert("RGBA")
+        hidden = np.asarray(layer)[..., 3] == 0
+        if not (indices[~hidden] == VOID).any():
+            indices[hidden] = VOID
+            return indices
+        image = layer  # entry 0 is a stroke's colour, so that indices cannot be ids
     if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
         values = np.asarray(image)
         return values.astype(np.uint8) if values.dtype == bool else values
-    pixels = np.asarray(image)
-    if image.mode == "RGB" or (image.mode == "RGBA" and (pixels[..., 3] == 255).all()):
-        return rgb_to_ids(pixels[..., :3])
-    if image.mode == "RGBA":
+    pixels, where = np.asarray(image), f"{what}: cannot read '{os.fspath(path)}'"
+    if image.mode == "RGB":
+        return rgb_to_ids(pixels)
+    if image.mode not in ("LA", "RGBA"):
+        raise InputError(f"{where}: expected a gray (8, 16 or 32 bit), palette, RGB or RGBA picture, got mode {image.mode}")
+    alpha = pixels[..., -1]
+    soft = (alpha > 0) & (alpha < OPAQUE)
+    if not soft.any():
+        values = pixels[..., 0] if image.mode == "LA" else rgb_to_ids(np.ascontiguousarray(pixels[..., :3]))
+        return np.where(alpha == OPAQUE, values, values.dtype.type(VOID))
+    if image.mode == "RGBA" and alpha.max() < 128:
         return np.ascontiguousarray(pixels).view("<u4")[..., 0]
     raise InputError(
-        f"{what}: cannot read '{os.fspath(path)}': expected a gray (8, 16 or 32 bit), palette, RGB or RGBA picture, got mode {image.mode}"
+        f"{where}: expected alpha 0 (unknown) or 255, got {int(soft.sum())} pixels between, as a soft brush or a layer's opacity leaves; "
+        "paint with a hard brush at full opacity, or clean it (--clean-partial)"
     )
