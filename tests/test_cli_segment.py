@@ -127,6 +127,9 @@ def test_images_keep_their_numbers(capsys: pytest.CaptureFixture[str], tmp_path:
     photos = [photo(tmp_path / f"{name}.png") for name in ("000000000139", "000000000785")]
     segment(capsys, model, *photos, "-o", tmp_path / "out", "--no-overlay")
     assert [record.image_id for record in open_root(tmp_path / "out")] == [139, 785]
+    others = [photo(tmp_path / f"{name}.png") for name in ("cat", "1", "0139")]
+    segment(capsys, model, others[0], *photos, *others[1:], "-o", tmp_path / "more", "--no-overlay")
+    assert [record.image_id for record in open_root(tmp_path / "more")] == [2, 139, 785, 1, 3]
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (10000, 3), (3, 2000)])

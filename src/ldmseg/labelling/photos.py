@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +43,7 @@ class Photo:
     """One photo that can be read.
 
     Attributes:
-        image_id: the stem's number where all stems are different numbers (as COCO's are), else the position from 1.
+        image_id: the stem's number where it is one (as COCO's are), whatever the other photos are called; else a number that is free.
         size: (height, width) in pixels, upright.
     """
 
@@ -106,9 +107,13 @@ def output_names(path: Path, pictures: Pictures) -> list[str]:
 
 
 def _image_ids(paths: Sequence[Path]) -> list[int]:
-    numbers = [int(path.stem) for path in paths if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 16]  # JSON's doubles
-    distinct = len(set(numbers)) == len(paths)
-    return numbers if distinct else list(range(1, len(paths) + 1))
+    first: dict[int, Path] = {}
+    for path in paths:
+        if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 16:  # JSON's doubles
+            first.setdefault(int(path.stem), path)
+    ids, taken = {path: number for number, path in first.items()}, set(first)
+    free = (number for number in itertools.count(1) if number not in taken)
+    return [ids[path] if path in ids else next(free) for path in paths]
 
 
 def photo_generator(seed: int, path: Path) -> torch.Generator:
