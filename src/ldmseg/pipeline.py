@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Self, Unpack
 
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,6 +21,7 @@ from ldmseg.images import ImageInput, load_images
 from ldmseg.inference import draw
 from ldmseg.inference.finish import Answer, answer, finish
 from ldmseg.inference.known import KnownMap, PartialInput, check_count, known_maps, load_partials
+from ldmseg.inference.output import LDMSegOutput
 from ldmseg.inference.samples import STEP_TENSORS, Call, Generators, Sample, StepCallback, checked_method, make_samples
 from ldmseg.inference.tiles import draw_in_tiles
 from ldmseg.models.denoiser import Denoiser
@@ -31,24 +30,11 @@ from ldmseg.models.image_encoder import ImageEncoder
 from ldmseg.models.loading import loading_errors, model_folder
 from ldmseg.models.manifest import check_manifest, exported
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
+from ldmseg.models.quiet import no_loading_bar
 from ldmseg.options import InferenceKwargs, InferenceOptions, renamed
 from ldmseg.panoptic import PanopticMap
 
-
-@dataclass
-class LDMSegOutput(BaseOutput):
-    """What the pipeline returns.
-
-    Attributes:
-        maps: one per image, at the image's own size. A `PanopticMap` each (`output_type="panoptic"`), an (H, W) int32 array (`np`) or
-            tensor (`pt`) of ids, or mask latents (`latent`): (C, h, w), with an ensemble (K, C, h, w).
-        confidence: with an ensemble, one (H, W) float32 array per image: the share of the samples that agree with the map there.
-        samples: with an ensemble, the K maps of each image; segments that match the map's have its ids.
-    """
-
-    maps: list[Any]
-    confidence: list[NDArray[np.float32]] | None = None
-    samples: list[tuple[PanopticMap, ...]] | None = None
+__all__ = ["LDMSegOutput", "LDMSegPipeline"]
 
 
 class LDMSegPipeline(DiffusionPipeline):
@@ -117,7 +103,8 @@ class LDMSegPipeline(DiffusionPipeline):
         folder = model_folder(pretrained_model_name_or_path)
         with loading_errors("--model", "a pipeline's folder or Hub id", str(pretrained_model_name_or_path)):
             check_manifest(folder)
-            return super().from_pretrained(folder, **kwargs)
+            with no_loading_bar():
+                return super().from_pretrained(folder, **kwargs)
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from os import PathLike
 from typing import Literal
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ldmseg.errors import InputError
+from ldmseg.formats.image import read_image
 from ldmseg.palette import VOID_COLOR, Color, category_colors, segment_colors
 from ldmseg.panoptic import VOID, PanopticMap
 
@@ -74,6 +77,30 @@ def overlay(
         edge = _borders(pmap.ids)
         mixed[edge] = np.where(mixed[edge].mean(axis=1, keepdims=True) > 128, np.float32(20), np.float32(245))
     return Image.fromarray(np.round(mixed).astype(np.uint8))
+
+
+def plot(
+    pmap: PanopticMap,
+    image: Image.Image | NDArray[np.uint8] | str | PathLike[str] | None = None,
+    *,
+    alpha: float = 0.5,
+    colors: SegmentColors = "id",
+) -> Image.Image:
+    """`overlay` on a photo, which may be a path; `color_map` without one.
+
+    Raises:
+        InputError: as these.
+    """
+    if image is None:
+        return color_map(pmap, colors=colors)
+    return overlay(read_image(image) if isinstance(image, (str, PathLike)) else image, pmap, alpha=alpha, colors=colors)
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG."""
+    data = BytesIO()
+    picture.save(data, format="PNG")
+    return data.getvalue()
 
 
 def confidence_map(confidence: ArrayLike) -> Image.Image:

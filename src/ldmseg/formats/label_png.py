@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ldmseg.atomic import atomic_write
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.formats.id_png import ids_to_rgb, open_picture, rgb_to_ids
 from ldmseg.formats.image import MAX_PIXELS
-from ldmseg.panoptic import VOID, PanopticMap
+from ldmseg.panoptic import VOID, PanopticMap, Segment
 
 OPAQUE = 255
 """Alpha of a pixel that hides what lies under it."""
@@ -60,10 +64,13 @@ def read_label_ids(path: str | os.PathLike[str], what: str = "label", max_pixels
         return ids_of(image, path, what)
 
 
-def write_label_png(path: str | os.PathLike[str], pmap: PanopticMap) -> None:
+def write_label_png(path: str | os.PathLike[str], pmap: PanopticMap, texts: Mapping[str, str] | None = None) -> None:
     """Write a map's ids with as few bytes per pixel as its largest id needs: 8 or 16-bit gray, RGB up to 2**24 - 1, RGBA above.
 
     `read_label_png` gives the same ids back.
+
+    Args:
+        texts: named texts for the file to hold beside the picture.
 
     Raises:
         InputError: the file cannot be written.
@@ -77,8 +84,45 @@ def write_label_png(path: str | os.PathLike[str], pmap: PanopticMap) -> None:
         picture = Image.fromarray(ids_to_rgb(pmap.ids))
     else:
         picture = Image.fromarray(pmap.ids.astype("<u4").view(np.uint8).reshape(*pmap.shape, 4))
+    chunks = PngInfo()
+    for name, text in (texts or {}).items():
+        chunks.add_itxt(name, text)
     with atomic_write(path) as temporary:
-        picture.save(temporary, format="PNG")
+        picture.save(temporary, format="PNG", pnginfo=chunks)
+
+
+_ATTRIBUTES = "ldmseg:segments"
+"""The text chunk of a PNG that holds what is known of the segments."""
+
+
+def save_map(path: str | os.PathLike[str], pmap: PanopticMap) -> None:
+    """`write_label_png`, with the segments' attributes in the file too: `load_map` gives the same map back.
+
+    Raises:
+        InputError: the file is not called `.png`, or cannot be written.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise InputError(f"path: expected a name that ends in .png, got {quoted(os.fspath(path))}")
+    listed = [{f.name: getattr(s, f.name) for f in fields(Segment) if f.name != "map"} for s in pmap.segments]
+    write_label_png(path, pmap, {_ATTRIBUTES: json.dumps(listed)})
+
+
+def load_map(path: str | os.PathLike[str]) -> PanopticMap:
+    """The map of a label picture, as `read_label_png` reads it, with the attributes that `save_map` wrote.
+
+    Raises:
+        InputError: as `read_label_png`; or what the file says of its segments does not fit its pixels.
+    """
+    with open_picture(path, "label") as image:
+        text = image.info.get(_ATTRIBUTES)
+        ids = ids_of(image, path)
+    with file_named(path):
+        if text is None:
+            return PanopticMap(ids)  # type: ignore[arg-type]  # converted there
+        try:
+            return PanopticMap(ids, tuple(Segment(**entry) for entry in json.loads(text)))  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"expected the attributes of its segments, got {quoted(text)}") from error
 
 
 def ids_of(image: Image.Image, path: str | os.PathLike[str] = "the picture", what: str = "label") -> NDArray[np.integer]:
