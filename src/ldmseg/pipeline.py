@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Self, Unpack
 
+import diffusers
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -291,6 +292,8 @@ def _output(answers: Sequence[Answer], call: Call) -> LDMSegOutput:
         return output
     return tuple(value for value in vars(output).values() if value is not None)  # type: ignore[return-value]  # as diffusers has it
 
+
+diffusers.LDMSegPipeline = LDMSegPipeline  # type: ignore[attr-defined]  # where `DiffusionPipeline.from_pretrained` looks a folder's class up
 
 _FLAT = ("num_inference_steps", "sampler", "thresholds", "follow_edges", "guidance_scale", "tile_size", "min_piece", "ensemble_flips")
 """Options that version 0.1 kept one by one."""

@@ -14,11 +14,13 @@ from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.errors import InputError
 from ldmseg.labelling.maps import Predict, Prediction, write_maps
+from ldmseg.labelling.origin import made_by
 from ldmseg.labelling.photos import CONFIDENCE, OVERLAY, PANELS, Photo, Pictures, check_partials, check_photos, photo_generator
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ldmseg.formats.coco_json import Provenance
     from ldmseg.formats.painting import Painting
     from ldmseg.pipeline import LDMSegOutput
 
@@ -59,6 +61,7 @@ def segment(
         photos = check_photos(images, output, pictures, progress.update, max_pixels)
 
     from ldmseg.cli.models import load_pipeline
+    from ldmseg.models.loading import model_folder
 
     texts = _captions(captions, photos)
     pipe = load_pipeline(model, device)
@@ -69,7 +72,8 @@ def segment(
         out = pipe(loaded, generator=generators, prompt=prompt, **asked)
         return _predictions(out)
 
-    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed})
+    origin = made_by("segment", model, model_folder(model), seed, pipe.options.updated(asked))
+    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed}, origin=origin)
 
 
 def inpaint(
@@ -159,6 +163,7 @@ def inpaint(
     masks = None if certain is None else check_partials(photos, certain, output, "--certain", pictures, read_label_png)
 
     from ldmseg.cli.models import load_pipeline
+    from ldmseg.models.loading import model_folder
 
     texts = _captions(captions, photos)
     pipe = load_pipeline(model, device)
@@ -177,7 +182,8 @@ def inpaint(
                 say(f"ldmseg: warning: {partials[photo.path]}: {doubt}")
         return _predictions(out, paintings)
 
-    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed})
+    origin = made_by("inpaint", model, model_folder(model), seed, pipe.options.updated(asked))
+    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed}, origin=origin)
 
 
 def _predictions(out: LDMSegOutput, paintings: list[Painting] | None = None) -> list[Prediction]:
@@ -187,10 +193,21 @@ def _predictions(out: LDMSegOutput, paintings: list[Painting] | None = None) -> 
 
 
 def _run(
-    photos: list[Photo], predict: Predict, output: Path, *, batch_size: int, pictures: Pictures, json: bool, facts: dict[str, object]
+    photos: list[Photo],
+    predict: Predict,
+    output: Path,
+    *,
+    batch_size: int,
+    pictures: Pictures,
+    json: bool,
+    facts: dict[str, object],
+    origin: Provenance,
 ) -> None:
     with Progress("segmenting", enabled=not json) as progress:
-        written = list(write_maps(photos, predict, output, batch_size=batch_size, pictures=pictures, on_progress=progress.update))
+        maps = write_maps(
+            photos, predict, output, batch_size=batch_size, pictures=pictures, on_progress=progress.update, origin=origin
+        )
+        written = list(maps)
     if json:
         print_json({"images": [asdict(one) for one in written], "panoptic": str(output / "panoptic.json"), **facts})
     else:

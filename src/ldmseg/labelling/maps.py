@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from ldmseg.formats.coco_json import Provenance
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
     from ldmseg.palette import Color
     from ldmseg.panoptic import PanopticMap
@@ -55,7 +56,14 @@ class Written:
 
 
 def write_maps(
-    photos: Sequence[Photo], predict: Predict, output: Path, *, batch_size: int, pictures: Pictures, on_progress: OnProgress
+    photos: Sequence[Photo],
+    predict: Predict,
+    output: Path,
+    *,
+    batch_size: int,
+    pictures: Pictures,
+    on_progress: OnProgress,
+    origin: Provenance | None = None,
 ) -> Iterator[Written]:
     """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done.
 
@@ -66,7 +74,7 @@ def write_maps(
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
     drawing: deque[tuple[Written, Future[None]]] = deque()
     done = 0
-    with _threads() as pool, _writer(output) as writer:
+    with _threads() as pool, _writer(output, origin) as writer:
         for batch, loaded in _read_ahead(batches, pool):
             began = time.perf_counter()
             predictions = predict(batch, loaded)
@@ -135,12 +143,12 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def _writer(output: Path) -> Iterator[CocoPanopticWriter]:
+def _writer(output: Path, origin: Provenance | None) -> Iterator[CocoPanopticWriter]:
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
     from ldmseg.locking import locked
 
     with locked(output):
-        writer = CocoPanopticWriter(output, png_dir=output)
+        writer = CocoPanopticWriter(output, png_dir=output, provenance=origin)
         try:
             yield writer
         except BaseException:
