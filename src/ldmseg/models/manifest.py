@@ -79,6 +79,18 @@ def check_manifest(folder: str | os.PathLike[str], below: str = "", argument: st
                 raise InputError(f"{argument}: '{root / name}' is not the file that was exported with the others; {_ADVICE}")
 
 
+def fingerprint(folder: str | os.PathLike[str]) -> str | None:
+    """SHA-256 of a model's configurations and weights (their names and contents); None where the folder is not on this machine."""
+    root = Path(folder)
+    every = _files(root) if root.is_dir() else []
+    files = [name for name in every if name.endswith((".json", ".safetensors", ".bin")) and name != MANIFEST]
+    if not files:
+        return None
+    with ThreadPoolExecutor() as pool:
+        listed = dict(zip(files, pool.map(lambda name: _sha256(root / name), files), strict=True))
+    return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
+
+
 _ADVICE = f"export again, or remove {MANIFEST} if you changed the folder yourself"
 
 
