@@ -104,7 +104,7 @@ class _Losses:
             (flat and self._crowds, f"the mark of {self._crowds} crowds, which are now plain segments"),
             (flat and self._scores, "the scores"),
             (self._further, f"{self._further} maps of further annotators"),
-            (self._provenance and not self._keeps.provenance, "what the JSON says beyond the annotations (licences, origin)"),
+            (self._provenance and not self._keeps.provenance, "the JSON's fields beside the annotations (licences, origin)"),
         )
         return tuple(text for lost, text in found if lost)
 
