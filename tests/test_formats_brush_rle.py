@@ -56,7 +56,7 @@ def test_codes_of_another_size_and_cut_ones() -> None:
     with pytest.raises(InputError, match=r"expected 36 bytes \(3 x 3 pixels of four\), got 24 words of 8 bits"):
         decode_brush(code, 3, 3)
     for end in range(7, len(code) - 1):
-        with pytest.raises(InputError, match="ends or goes on|run lengths"):
+        with pytest.raises(InputError, match=r"ends or goes on|run lengths"):
             decode_brush(code[:end], 2, 3)
     with pytest.raises(InputError, match="expected a mask of 1 to"):
         decode_brush(code, 10**9, 10**9)

@@ -80,7 +80,9 @@ def test_patches_together() -> None:
     assert Patch(9, 9, np.ones((3, 3), dtype=bool)).clipped(4, 4).mask.size == 0
 
 
-@pytest.mark.parametrize("points", [None, "abc", [[1, 2], [3, 4]], [1, 2, 3], [[1, 2], [3], [4, 5]], [[1, math.nan]] * 3, [[1, 2, 3]] * 3, [{}]])
+@pytest.mark.parametrize(
+    "points", [None, "abc", [[1, 2], [3, 4]], [1, 2, 3], [[1, 2], [3], [4, 5]], [[1, math.nan]] * 3, [[1, 2, 3]] * 3, [{}]]
+)
 def test_what_is_no_list_of_points(points: object) -> None:
     with pytest.raises(InputError, match=r"points: expected 3 or more points \(x, y\)"):
         points_of(points, 3, "points")

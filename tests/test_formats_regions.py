@@ -38,11 +38,12 @@ def test_cutouts_hold_a_map_exactly() -> None:
     for cutout in cutouts(pmap):
         copy[polygon(cutout.ring(), *pmap.shape).full(*pmap.shape)] = cutout.segment.id
         x, y, w, h = cutout.box
-        assert cutout.area == cutout.patch.mask.sum() and cutout.patch.mask.shape == (h, w) and (cutout.patch.left, cutout.patch.top) == (x, y)
+        assert cutout.area == cutout.patch.mask.sum() and cutout.patch.mask.shape == (h, w)
+        assert (cutout.patch.left, cutout.patch.top) == (x, y)
     assert (copy == pmap.ids).all()
 
 
 @pytest.mark.parametrize("size", [(0, 4), (-1, 4), (2.5, 4), (True, 4), (None, 4), ("3", 4), (10**6, 10**6)])
 def test_sizes_that_are_none(size: tuple[object, object]) -> None:
-    with pytest.raises(InputError, match="here: expected a width and a height of 1 to 178,956,970 pixels in all, got 4 x|got 1000000 x"):
+    with pytest.raises(InputError, match=r"here: expected a width and a height of 1 to 178,956,970 pixels in all, got 4 x|got 1000000 x"):
         checked_size(*size, "here")
