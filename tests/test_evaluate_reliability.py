@@ -24,7 +24,7 @@ SCENES = SceneDataset(3, 0, size=32, segments=(2, 4))
 class Noisy:
     """Samples are the labels, some of them with one segment merged into another."""
 
-    config = {"num_inference_steps": 4}  # noqa: RUF012
+    options = InferenceOptions(num_inference_steps=4)
 
     def __init__(self, merged: tuple[bool, ...]) -> None:
         self.merged = merged

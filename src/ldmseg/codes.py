@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ldmseg.choices import Code, IdPolicy
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.panoptic import VOID, PanopticMap
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def code_channels(num_ids: int, code: Code = "bits") -> int:
     bits = _log2(num_ids)
     channels = {"bits": bits, "one-hot": num_ids, "color": 3, "positional": 2 * bits}
     if code not in channels:
-        raise InputError(f"code: expected one of {', '.join(get_args(Code))}, got {code!r}")
+        raise InputError(f"code: expected one of {', '.join(get_args(Code))}, got {quoted(code)}")
     return channels[code]
 
 
@@ -108,7 +108,7 @@ def assign_dense(
             raise InputError("rng: the random id policy needs a numpy Generator, got None")
         return rng.permutation(num_ids - 1)[:count] + 1
     if policy != "spatial":
-        raise InputError(f"policy: expected one of {', '.join(get_args(IdPolicy))}, got {policy!r}")
+        raise InputError(f"policy: expected one of {', '.join(get_args(IdPolicy))}, got {quoted(policy)}")
     return _nearest_free_cells(*_centres(dense, count), num_ids)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -31,7 +30,7 @@ from ldmseg.models.image_encoder import ImageEncoder
 from ldmseg.models.loading import loading_errors, model_folder
 from ldmseg.models.manifest import check_manifest, exported
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.options import InferenceKwargs, InferenceOptions, renamed
+from ldmseg.options import InferenceKwargs, InferenceOptions, renamed, with_inference
 from ldmseg.panoptic import PanopticMap
 
 
@@ -123,7 +122,7 @@ class LDMSegPipeline(DiffusionPipeline):
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
         """diffusers' own; a folder that version 0.1 wrote has the options one by one, under older names."""
         config = super().load_config(*args, **kwargs)
-        return _with_inference(config) if isinstance(config, dict) else config
+        return with_inference(config) if isinstance(config, dict) else config
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
         """diffusers' own; in full or not at all, with a manifest that `from_pretrained` checks (`ldmseg.models.manifest`).
@@ -208,10 +207,11 @@ class LDMSegPipeline(DiffusionPipeline):
         | `refine` | takes the map for a rough one: its latents are noised to `strength` and denoised again |
         | `auto` | `condition` where the model can, else `project` |
 
+        The other arguments are those of `__call__`.
+
         Args:
             partial: one map per image, of the image's size; VOID is unknown. New segments get ids that no given segment has.
             certain: for `refine`, (H, W) per image, the pixels that come back as given; none by default.
-            Others as in `__call__`.
 
         Raises:
             InputError: also when a map's size is not its image's, when a map has more segments than the model has ids, or when the
@@ -303,20 +303,3 @@ def _output(answers: Sequence[Answer], call: Call) -> LDMSegOutput:
     if call.return_dict:
         return output
     return tuple(value for value in vars(output).values() if value is not None)  # type: ignore[return-value]  # as diffusers has it
-
-
-_FLAT = ("num_inference_steps", "sampler", "thresholds", "follow_edges", "guidance_scale", "tile_size", "min_piece", "ensemble_flips")
-"""Options that version 0.1 kept one by one."""
-
-
-def _with_inference(config: dict[str, Any]) -> dict[str, Any]:
-    if "inference" in config or not any(name in config for name in _FLAT):
-        return config
-    flat = {name: config[name] for name in _FLAT if config.get(name) is not None}
-    if "thresholds" in flat:
-        flat["thresholds"] = dict(zip(("probability", "min_area", "overlap", "support"), flat["thresholds"], strict=True))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # nobody typed these names
-        flat = renamed(flat)
-    kept = {name: value for name, value in config.items() if name not in (*_FLAT, "rescale_std")}
-    return {**kept, "inference": flat}

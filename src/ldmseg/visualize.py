@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.panoptic import VOID, PanopticMap
 
 VOID_COLOR = (64, 64, 64)
@@ -179,7 +179,7 @@ def _segment_colors(pmap: PanopticMap, colors: str) -> NDArray[np.uint8]:
     elif colors == "category":
         numbers = [VOID if s.category_id is None else s.category_id + 1 for s in pmap.segments]
     else:
-        raise InputError(f"colors: expected 'id' or 'category', got {colors!r}")
+        raise InputError(f"colors: expected 'id' or 'category', got {quoted(colors)}")
     table = id_colors(np.array([*numbers, VOID]))
     unknown = np.array([*(number == VOID for number in numbers), False])
     table[unknown] = (200, 200, 200)

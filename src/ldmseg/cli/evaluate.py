@@ -28,6 +28,7 @@ def evaluate(
     sampler: options.SamplerOption = None,
     guidance_scale: options.GuidanceScale = None,
     boundaries: options.Boundaries = None,
+    boundary_trust: options.BoundaryTrust = None,
     min_component_area: options.MinComponentArea = None,
     ensemble_size: options.EnsembleSize = None,
     ensemble_flips: options.EnsembleFlips = None,
@@ -91,7 +92,7 @@ def evaluate(
         bool | None,
         typer.Option(
             "--baselines/--no-baselines",
-            help="Compare with nearest label, watershed and random walker.",
+            help="Compare with the walker alone, watershed and nearest label.",
             show_default="--baselines",
             rich_help_panel=_COMPLETION,
         ),

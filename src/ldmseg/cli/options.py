@@ -45,6 +45,15 @@ Boundaries = Annotated[
     choices.Boundaries | None,
     typer.Option("--boundaries", help="Where borders lie: where the photo has edges, or as drawn.", show_default="the model's"),
 ]
+BoundaryTrust = Annotated[
+    float | None,
+    typer.Option(
+        "--boundary-trust",
+        min=0,
+        help="How much the drawing counts where borders are put; 0: labels and photo alone.",
+        show_default="the model's",
+    ),
+]
 TileSize = Annotated[
     float | None,
     typer.Option(

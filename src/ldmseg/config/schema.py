@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from ldmseg.choices import Code, IdPolicy, LossWeight, PartialKind, Prediction
+from ldmseg.errors import quoted
 from ldmseg.options import InferenceOptions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(gt=0, le=10)]
 Labelling = Literal["dense", "things_only", "figure_ground"]
-# What accelerate can hand figures to; each needs its own package.
-Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
+Tracker = Literal["tensorboard"]  # what accelerate can hand figures to and was tried here
 
 
 class Config(BaseModel):
@@ -61,6 +61,7 @@ class MixedSet(Config):
     data: str
     weight: Annotated[float, Field(gt=0)] = 1.0  # samples are shared out by the weights
     labelling: Labelling | None = None
+    whole_rate: Fraction | None = None  # of this set, in place of data.whole_rate: generated scenes need no windows
 
 
 Sets = Annotated[
@@ -227,7 +228,7 @@ class ImageEncoderConfig(Config):
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
         if self.source is not None and self.backbone is not None:
-            raise ValueError(f"backbone: expected none beside a source, which is a whole encoder, got {self.backbone!r}")
+            raise ValueError(f"backbone: expected none beside a source, which is a whole encoder, got {quoted(self.backbone)}")
         return self
 
 

@@ -20,7 +20,7 @@ from ldmseg.config import DataConfig
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.latent_cache import CHECKED, MANIFEST, TOLERANCE, CachedData, Shard, _Part, shard_damage, weights_sha256
 from ldmseg.data.transforms import SCALE_RANGES, View, fixed_view, view_count
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.image_encoder import ImageEncoder
 
@@ -88,7 +88,7 @@ class FeatureManifest(_Part):
             return f"was made of {len(self.data.names)} items, got {len(other.data.names)}"
         for number, (there, here) in enumerate(zip(self.data.names, other.data.names, strict=True)):
             if there != here:
-                return f"was made of another data set: its item {number} is {there!r}, got {here!r}"
+                return f"was made of another data set: its item {number} is {quoted(there)}, got {quoted(here)}"
         return None
 
 
@@ -112,10 +112,13 @@ class FeatureCache:
         """Open a cache for training.
 
         Args:
-            encoder, dataset, data: of the run; the cache must be of its backbone, photos and views. Folders may have moved.
+            encoder: the run's image encoder. The cache must have been made with its backbone.
+            dataset: the run's photos. The cache must hold them; folders may have moved.
+            data: the run's `data` section. The cache must hold its views.
 
         Raises:
-            InputError: there is no cache, it is not complete, a shard is damaged, or it is another run's; the reason is said in one line.
+            InputError: there is no cache, it is not complete, a shard is damaged, or it belongs to another run. The message gives the
+                reason in one line.
         """
         path = Path(folder)
         manifest = read_feature_manifest(path)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldmseg.images import as_photo
-from ldmseg.inference.boundaries import follow_edges
+from ldmseg.inference.boundaries import BoundarySettings, refine_boundaries
 from ldmseg.inference.ensemble import consensus
 from ldmseg.inference.known import KnownMap, mirror
 from ldmseg.inference.postprocess import split_components
@@ -39,7 +39,7 @@ def finish(drawn: PanopticMap, sample: Sample, options: InferenceOptions) -> Pan
     if options.boundaries == "photo":
         given = np.full(drawn.shape, VOID, dtype=np.int32) if sample.known is None else sample.known.certain_ids
         side = tile_pixels(options.tile_size, drawn.shape) if options.tile_size else None
-        drawn = follow_edges(drawn, as_photo(sample.image), given, side)
+        drawn = refine_boundaries(drawn, as_photo(sample.image), given, side, BoundarySettings(trust=options.boundary_trust))
     return mirror(drawn, sample.axes)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ldmseg.choices import EnsembleFlips, InpaintMethod, OutputType
 from ldmseg.diffusion.guidance import captions_for, check_guidance
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.inference.known import KnownMap
 from ldmseg.models.descriptors import Descriptor
 from ldmseg.options import InferenceOptions
@@ -47,7 +47,7 @@ class Call:
         captions_for(descriptor, self.prompt, count)
         check_guidance(descriptor, options.guidance_scale)
         if self.output_type not in get_args(OutputType):
-            raise InputError(f"output_type: expected one of {', '.join(get_args(OutputType))}, got {self.output_type!r}")
+            raise InputError(f"output_type: expected one of {', '.join(get_args(OutputType))}, got {quoted(self.output_type)}")
         if isinstance(self.generator, Sequence) and len(self.generator) != count:
             raise InputError(f"generator: expected one, or one per image ({count}), got {len(self.generator)}")
         unknown = [name for name in self.callback_on_step_end_tensor_inputs if name not in STEP_TENSORS]
@@ -69,9 +69,13 @@ class Call:
             raise InputError("output_type: expected another than 'latent' with tile_size, since each window has latents of its own")
 
     def check_latents(self, count: int, ensemble_size: int, mask_shape: tuple[int, ...], image_shape: tuple[int, ...]) -> None:
-        """
+        """Check the shapes of given latents.
+
         Args:
-            mask_shape, image_shape: (C, h, w) of one image's mask latents and image latents.
+            count: images of the call.
+            ensemble_size: samples of each image.
+            mask_shape: (C, h, w) of one image's mask latents.
+            image_shape: (C, h, w) of one image's image latents.
 
         Raises:
             InputError: given latents have another shape.

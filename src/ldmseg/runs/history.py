@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ldmseg.atomic import write_text
+from ldmseg.errors import quoted
 
 METRICS, STARTS = "metrics.jsonl", "starts.jsonl"
 _VALIDATION = "val_"
@@ -69,7 +70,7 @@ class Start:
         known["networks"] = tuple(Network(**network) for network in known.get("networks", ()))
         start = cls(**known)
         if not _is_step(start.step):
-            raise ValueError(f"step: expected a whole number from 0, got {start.step!r}")
+            raise ValueError(f"step: expected a whole number from 0, got {quoted(start.step)}")
         return start
 
     def to_json(self) -> str:
@@ -143,6 +144,12 @@ def read_history(run: Path) -> History:
     sessions = _sessions(training, read_starts(run))
     breaks = {line.step for line in validation} | {session.start.step for session in sessions}
     return History(_collect(training), _collect(validation), _speed(training, breaks), sessions, damaged)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The folders of a run's complete checkpoints, in the order of their steps."""
+    found = [(path.name.removeprefix("step-"), path) for path in (run / "checkpoints").glob("step-*")]
+    return [path for _, path in sorted((int(number), path) for number, path in found if number.isdecimal())]
 
 
 def read_starts(run: Path) -> tuple[Start, ...]:

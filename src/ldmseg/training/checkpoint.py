@@ -22,6 +22,7 @@ from ldmseg.atomic import write_json, write_text, writing_errors
 from ldmseg.config import OptimConfig, RunConfig, validate_config
 from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
 from ldmseg.errors import InputError, quoted
+from ldmseg.runs.history import checkpoints
 from ldmseg.training.distributed import is_lost
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def start_run(run: Path, config: RunConfig, division: Division) -> None:
 
 def newest_checkpoint(run: Path) -> Path | None:
     """The folder of the latest complete checkpoint."""
-    return max((run / "checkpoints").glob("step-*"), default=None)
+    return next(reversed(checkpoints(run)), None)
 
 
 def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -> None:
@@ -117,7 +118,7 @@ def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -
     if accelerator.is_main_process:
         shutil.rmtree(final, ignore_errors=True)
         os.replace(unfinished, final)
-        for old in sorted(folder.glob("step-*"))[:-keep]:
+        for old in checkpoints(run)[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
@@ -175,7 +176,7 @@ def _check_division(run: Path, before: Division, now: Division) -> None:
         raise InputError(f"--config: {run} was started with {before}, got {now}; {way} or choose another run folder")
     if before.weights != now.weights:
         raise InputError(
-            f"launch: {run} was started with weights {before.weights!r}, whose checkpoints are different, got {now.weights!r}; "
+            f"launch: {run} was started with weights {before.weights!r}, whose checkpoints are different, got {quoted(now.weights)}; "
             "launch it as before or choose another run folder"
         )
     if before.weights == "deepspeed" and before.processes != now.processes:

@@ -9,7 +9,7 @@ import typer
 
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, print_table, say
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 
 if TYPE_CHECKING:
     import rich.table
@@ -39,7 +39,7 @@ def check(
 
     for kind in ignore or ():
         if kind not in KINDS:
-            raise InputError(f"--ignore: expected one of {', '.join(KINDS)}, got {kind!r}")
+            raise InputError(f"--ignore: expected one of {', '.join(KINDS)}, got {quoted(kind)}")
 
     if (data is None) == (config is None):
         raise InputError(f"--data, --config: expected one of them, got {'neither' if data is None else 'both'}")

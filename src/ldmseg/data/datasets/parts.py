@@ -44,12 +44,13 @@ class Subset:
 
 @dataclass(frozen=True)
 class MixedPart:
-    """One data set of a mixture: how often it is seen beside the others, and what its void means."""
+    """One data set of a mixture: how often it is seen beside the others, what its void means, and how often it is seen whole."""
 
     spec: str
     data: PanopticDataset
     weight: float
     labelling: Labelling
+    whole_rate: float | None = None
 
 
 class Mixture:
@@ -86,6 +87,11 @@ class Mixture:
     def labelling(self, index: int) -> Labelling:
         """What void means in the map of an item."""
         return self._at(index)[0].labelling
+
+    def whole_rate(self, index: int, default: float) -> float:
+        """How often the whole of an item is shown, where windows are drawn."""
+        own = self._at(index)[0].whole_rate
+        return default if own is None else own
 
     def _at(self, index: int) -> tuple[MixedPart, int]:
         number = bisect_right(self.starts, index) - 1

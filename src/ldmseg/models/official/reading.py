@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.official.names import listed
 
 STAGE_1, STAGE_2 = ("vae",), ("vae_semseg", "vae_image", "unet")
@@ -201,7 +201,7 @@ def _settings(path: Path, config: Any) -> OfficialSettings:
         right = value in allowed if allowed else isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
         if not right or (kind is int and value != int(value)):
             expected = f"one of {', '.join(allowed)}" if allowed else "a positive number"
-            raise InputError(f"checkpoint: '{path}': its configuration's {'.'.join(place)}: expected {expected}, got {value!r}")
+            raise InputError(f"checkpoint: '{path}': its configuration's {'.'.join(place)}: expected {expected}, got {quoted(value)}")
         settings = replace(settings, **{field: kind(value)})
     return settings
 

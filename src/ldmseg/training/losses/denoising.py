@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ldmseg.choices import LossWeight
 from ldmseg.diffusion.schedule import NoiseSchedule
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 
 LEAST_SHARE = 0.1
 """Images with fewer labelled cells than this share count less, so that a handful of cells never weighs as much as a whole image."""
@@ -38,7 +38,7 @@ def loss_weight(schedule: NoiseSchedule, timestep: Tensor, kind: LossWeight, snr
         return ((timestep + 1) / (0.25 * total)).clamp(max=1)
     if kind == "fixed":
         return torch.where(timestep < 0.25 * total, torch.full_like(schedule.snr(timestep), 0.1), schedule.snr(timestep))
-    raise InputError(f"weight: expected one of {', '.join(get_args(LossWeight))}, got {kind!r}")
+    raise InputError(f"weight: expected one of {', '.join(get_args(LossWeight))}, got {quoted(kind)}")
 
 
 def draw_timesteps(uniform: Tensor, schedule: NoiseSchedule, bias: float = 1.0, pure_noise_rate: float = 0.0) -> Tensor:

@@ -132,9 +132,10 @@ class DiffusionStage(Stage):
     def _prepare(self, number: int, item: int, rng: np.random.Generator) -> Prepared:
         config, num_ids = self.config, self.autoencoder.config["num_ids"]
         pmap = self.train_data.map(item)
-        fixed = draw_view_number(config.data, rng) if config.data.windows is not None or self.features is not None else None
-        view = draw_view(pmap.shape, config.data, rng) if fixed is None else fixed_view(item, fixed, config.data)
-        color = draw_color(config.data.color, rng)
+        data = config.data.model_copy(update={"whole_rate": self.mixture.whole_rate(item, config.data.whole_rate)})
+        fixed = draw_view_number(data, rng) if data.windows is not None or self.features is not None else None
+        view = draw_view(pmap.shape, data, rng) if fixed is None else fixed_view(item, fixed, data)
+        color = draw_color(data.color, rng)
         photo, features = self._photo(item, view, color, fixed)
         pmap = limit_segments(pmap.with_ids(view.ids(pmap.ids)), num_ids)
         known = np.zeros(pmap.shape, dtype=bool)
