@@ -62,13 +62,9 @@ def convert_dataset(
     Raises:
         InputError: the source is broken, an image cannot be held by the format, or something would be overwritten. Nothing is left of it.
     """
-    if target not in TARGETS:
-        raise InputError(f"to: expected one of {', '.join(TARGETS)}, got {quoted(target)}")
     parsed = parse_spec(spec)
-    kind, name = TARGETS[target], split if split is not None else parsed.split
-    if name is not None and (not name or name.startswith(".") or "/" in name or "\\" in name):
-        raise InputError(f"split: expected a plain name, got {quoted(name)}")
-    parts = kind.parts(name)
+    name = split if split is not None else parsed.split
+    _check(target, name)
     dataset = load_dataset(spec)
     if (
         isinstance(dataset, FileDataset)
@@ -76,19 +72,41 @@ def convert_dataset(
         and output.samefile(parsed.root if parsed.root.is_dir() else parsed.root.parent)
     ):
         raise InputError(f"output: expected another folder than the data set's own, got '{output}'")
-    provenance = _provenance(parsed)
-    losses = _Losses(kind.keeps, dataset, bool(provenance))
+    return write_dataset(dataset, output, target, split=name, photos=photos, provenance=_provenance(parsed), on_progress=on_progress)
+
+
+def write_dataset(
+    dataset: PanopticDataset,
+    output: Path,
+    target: str,
+    *,
+    split: str | None = None,
+    photos: Path | None = None,
+    provenance: Provenance | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ConversionReport:
+    """As `convert_dataset`, of a data set that is open; `provenance` is what its file says beyond the annotations."""
+    _check(target, split)
+    kind, told = TARGETS[target], provenance or Provenance()
+    losses = _Losses(kind.keeps, dataset, bool(told))
     segments = 0
-    with staged(output, parts) as stage:
-        writer = kind(stage, name, Header(tuple(dataset.categories), provenance))
+    with staged(output, kind.parts(split)) as stage:
+        writer = kind(stage, split, Header(tuple(dataset.categories), told))
         for done, item in enumerate(_items(dataset, kind.keeps, losses, photos), start=1):
             writer.add(item)
             segments += sum(len(pmap) for pmap in item.maps)
             if on_progress is not None:
                 on_progress(done, len(dataset))
         writer.close()
-    data = f"{target}:{output}" + ("" if name is None else f":{name}")
+    data = f"{target}:{output}" + ("" if split is None else f":{split}")
     return ConversionReport(data, len(dataset), segments, losses.told())
+
+
+def _check(target: str, split: str | None) -> None:
+    if target not in TARGETS:
+        raise InputError(f"to: expected one of {', '.join(TARGETS)}, got {quoted(target)}")
+    if split is not None and (not split or split.startswith(".") or "/" in split or "\\" in split):
+        raise InputError(f"split: expected a plain name, got {quoted(split)}")
 
 
 def _provenance(spec: DataSpec) -> Provenance:
