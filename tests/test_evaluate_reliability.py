@@ -15,6 +15,7 @@ from ldmseg.errors import InputError
 from ldmseg.evaluate.reliability import draw_reliability, measure_confidence
 from ldmseg.inference.ensemble import consensus
 from ldmseg.metrics.confidence import ConfidenceQuality
+from ldmseg.options import InferenceOptions
 from ldmseg.panoptic import PanopticMap
 from ldmseg.pipeline import LDMSegOutput
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -219,3 +220,27 @@ def test_no_test_depends_on_the_clock() -> None:
         if path != Path(__file__).resolve():
             found = re.search(r"deadline=\d|perf_counter|process_time|os\.times\(|monotonic\(\) - ", path.read_text(encoding="utf-8"))
             assert found is None, f"{path.name}: {found}"
+
+
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+OWN_TRAINING = {  # their networks are trained or made by the benchmark itself
+    "convert_checkpoint",
+    "feature_cache",
+    "full_size_step",
+    "id_policies",
+    "input_pipeline",
+    "latent_cache",
+    "nuclei",
+    "panoptic_quality",
+    "scenes",
+}
+
+
+@pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)
+def test_every_result_says_how_it_was_made(file: Path) -> None:
+    result = json.loads(file.read_text(encoding="utf-8"))
+    assert result["benchmark"] == file.stem and re.search(r"python benchmarks/\w+\.py", result["command"])
+    assert re.fullmatch("[0-9a-f]{7,}", result["commit"]["hash"]) and result["commit"]["dirty"] is False
+    assert {"cpu", "cores", "python"} <= set(result["machine"]) and result["figures"]
+    if file.stem not in OWN_TRAINING:
+        assert re.fullmatch("[0-9a-f]{64}", result["model"]["weights_sha256"])

@@ -20,7 +20,7 @@ from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 from ldmseg.images import ImageInput, load_images
 from ldmseg.inference import draw
-from ldmseg.inference.finish import Answer, answer, finish
+from ldmseg.inference.finish import Answer, finish
 from ldmseg.inference.known import KnownMap, check_count, known_maps
 from ldmseg.inference.samples import STEP_TENSORS, Call, Generators, Sample, StepCallback, checked_method, make_samples
 from ldmseg.inference.tiles import draw_in_tiles
@@ -42,7 +42,7 @@ class LDMSegOutput(BaseOutput):
         maps: one per image, at the image's own size. A `PanopticMap` each (`output_type="panoptic"`), an (H, W) int32 array (`np`) or
             tensor (`pt`) of ids, or mask latents (`latent`): (C, h, w), with an ensemble (K, C, h, w).
         confidence: with an ensemble, one (H, W) float32 array per image: the share of the samples that agree with the map there.
-        samples: with an ensemble, the K maps of each image; segments that match the map's have its ids.
+        samples: with an ensemble, the K maps of each image as drawn; segments that match the map's have its ids.
     """
 
     maps: list[Any]
@@ -257,12 +257,11 @@ class LDMSegPipeline(DiffusionPipeline):
             drawn = drawn_maps(samples)
         self.maybe_free_model_hooks()
 
-        # 4. Each map finished, and what the samples of a photo agree on
-        finished = [finish(pmap, sample, options) for pmap, sample in zip(drawn, samples, strict=True)]
-        copies = options.ensemble_size
-        answers = [
-            answer(finished[i * copies : (i + 1) * copies], None if known is None else known[i], options) for i in range(len(images))
-        ]
+        # 4. What the samples of each photo agree on, with its borders and components
+        answers = []
+        for index, image in enumerate(images):
+            own = slice(index * options.ensemble_size, (index + 1) * options.ensemble_size)
+            answers.append(finish(drawn[own], samples[own], image, None if known is None else known[index], options))
         return _output(answers, call)
 
     def _resolved(self, asked: Mapping[str, Any], call: Call, known: list[KnownMap] | None) -> InferenceOptions:
