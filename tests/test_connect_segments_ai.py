@@ -11,14 +11,15 @@ from typing import Any
 import data_trees
 import numpy as np
 import pytest
-from masks import random_map
+from masks import CATEGORIES, random_map
 from PIL import Image
 from test_formats_tools_segments_ai import IDS, make, release, sample
 
 from ldmseg.connect import segments_ai
-from ldmseg.connect.segments_ai import fetch_release, make_client, upload
+from ldmseg.connect.segments_ai import fetch_release, make_client, upload, with_unnamed
 from ldmseg.data.datasets import load_dataset
 from ldmseg.errors import InputError
+from ldmseg.formats.coco_json import Category
 from ldmseg.formats.id_png import rgb_to_ids
 
 
@@ -108,6 +109,14 @@ def test_maps_are_uploaded_as_pre_labels() -> None:
     assert (uuid, labelset, status) == ("u1", "ground-truth", "PRELABELED")
     assert attributes["segmentation_bitmap"]["url"] == "https://cdn/label.png"
     assert [a["id"] for a in attributes["annotations"]] == [s.id for s in pmap.segments]
+
+
+def test_segments_without_a_name_are_left_void_or_get_a_category() -> None:
+    pmap = random_map(2)
+    categories = (*CATEGORIES[:2], Category(7, "segment"))
+    kept = with_unnamed(pmap, categories, None)
+    assert {s.category_id for s in kept.segments} == {1, 2} and (kept.ids == 0).sum() > (pmap.ids == 0).sum()
+    assert {s.category_id for s in with_unnamed(pmap, categories, 1).segments} == {1, 2}
 
 
 def test_a_client_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:

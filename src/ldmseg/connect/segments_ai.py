@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import urllib.request
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,8 @@ from PIL import Image
 from ldmseg.atomic import write_bytes
 from ldmseg.data.convert.staging import staged
 from ldmseg.errors import InputError, quoted, shortened
+from ldmseg.formats.coco_json import Category
+from ldmseg.formats.coco_panoptic_writer import CLASS_AGNOSTIC
 from ldmseg.formats.image import existing_file, one_line
 from ldmseg.formats.inside import path_inside
 from ldmseg.formats.tools.segments_ai import BITMAPS, FILE, IMAGES, bitmap_rgba, label_attributes, read_release
@@ -93,6 +95,14 @@ def make_client(key: str | None) -> Client:
     except ImportError as error:
         raise InputError("segments: expected the package segments-ai; pip install segments-ai") from error
     return SegmentsClient(key)
+
+
+def with_unnamed(pmap: PanopticMap, categories: Sequence[Category], category_id: int | None) -> PanopticMap:
+    """Segments of the category "segment", which no data set there has, under another one; None makes them void."""
+    named = {category.id for category in categories if category.name != CLASS_AGNOSTIC.name}
+    if category_id is None:
+        return pmap.keep(s.id for s in pmap.segments if s.category_id in named)
+    return PanopticMap(pmap.ids, tuple(s if s.category_id in named else replace(s, category_id=category_id) for s in pmap.segments))
 
 
 def upload(client: Client, dataset: str, maps: Mapping[str, PanopticMap], labelset: str = "ground-truth") -> Uploaded:

@@ -42,6 +42,10 @@ def upload(
     dataset: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="The data set on Segments.ai.", show_default=False)],
     names: Names = None,
     labelset: Labelset = None,
+    unnamed: Annotated[
+        int | None,
+        typer.Option("--unnamed", metavar="ID", help="The category of segments without a name.", show_default="left void"),
+    ] = None,
     key: Annotated[
         str | None, typer.Option("--key", metavar="TEXT", envvar="SEGMENTS_API_KEY", help="Of an account.", show_default="none")
     ] = None,
@@ -52,8 +56,9 @@ def upload(
     from ldmseg.connect.exchange import named_dataset
 
     client = segments_ai.make_client(key)
-    maps = named_dataset(data, names)
-    done = segments_ai.upload(client, dataset, {maps.name(i): maps.map(i) for i in range(len(maps))}, labelset or "ground-truth")
+    found = named_dataset(data, names)
+    maps = {found.name(i): segments_ai.with_unnamed(found.map(i), found.categories, unnamed) for i in range(len(found))}
+    done = segments_ai.upload(client, dataset, maps, labelset or "ground-truth")
     if json:
         print_json({"labels": done.labels, "unknown": list(done.unknown)})
     else:
