@@ -1,5 +1,5 @@
 # make demo [IMAGE=photo.jpg]   segment and complete example pictures with the bundled model
-# make test                     the fast tests;  make slow: the slow ones;  make check: ruff and mypy
+# make test                     the fast tests;  make slow: the slow ones;  make check: ruff and mypy;  make package: dist/
 # make figures                  redraw the paper's figures (docs/figures.md); an hour on two cores
 # Everything runs in .venv, which the first call creates.
 
@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 # One thread per test worker, so that two workers do not fight for two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env demo figures test slow check clean
+.PHONY: help env demo figures test slow check package clean
 .DELETE_ON_ERROR:
 
 help:
@@ -53,6 +53,11 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(PYTEST) -m slow -p no:xdist
+
+package: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist . > /dev/null
+	$(BIN)/python tests/check_wheel.py dist
 
 check: $(STAMP)
 	$(BIN)/ruff check .
