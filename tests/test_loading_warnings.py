@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ from tiny import build_tiny
 
 from ldmseg.models.denoiser import Denoiser
 from ldmseg.pipeline import LDMSegPipeline
+
+
+@pytest.fixture(autouse=True)
+def told(caplog: pytest.LogCaptureFixture) -> None:
+    """The command line, in tests before these, makes diffusers silent."""
+    caplog.set_level(logging.WARNING, logger="diffusers")
 
 
 def test_loading_a_pipeline_warns_of_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""One in-memory type for a whole image's segments; every format, metric, picture and model boundary speaks it."""
+"""The one in-memory type for a whole image's segments. Every format, metric, picture and model takes it or returns it."""
 
 from __future__ import annotations
 

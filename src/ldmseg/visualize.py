@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.formats.image import read_image
 from ldmseg.palette import VOID_COLOR, Color, category_colors, segment_colors
 from ldmseg.panoptic import VOID, PanopticMap
@@ -244,7 +244,7 @@ def _segment_colors(pmap: PanopticMap, colors: SegmentColors) -> NDArray[np.uint
     elif colors == "category":
         chosen = category_colors(pmap)
     else:
-        raise InputError(f"colors: expected 'id', 'category' or {{id: (R, G, B)}}, got {colors!r}")
+        raise InputError(f"colors: expected 'id', 'category' or {{id: (R, G, B)}}, got {quoted(colors)}")
     return np.array([*(chosen[s.id] for s in pmap.segments), VOID_COLOR], dtype=np.uint8)
 
 

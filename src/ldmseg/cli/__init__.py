@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ldmseg import __version__
-from ldmseg.cli import convert_checkpoint, data, evaluate, helping, info, options, report, score, segment, train
+from ldmseg.cli import connect, convert_checkpoint, data, evaluate, helping, info, options, report, score, segment, train
 from ldmseg.errors import InputError
 
 __all__ = ["app", "main"]
@@ -24,7 +24,7 @@ USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 app = typer.Typer(
     name="ldmseg",
     help="Panoptic segmentation and mask completion by latent diffusion.",
-    epilog="A model is `default` (the bundled one), a folder, or a Hub id. `ldmseg VERB --help` tells more.",
+    epilog="A model is `default` (the bundled one), a folder, or a Hub id. `ldmseg VERB --help` lists a command's options.",
     pretty_exceptions_enable=False,
 )
 app.command("segment")(segment.segment)
@@ -33,6 +33,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("score")(score.score)
 app.add_typer(train.app, name="train")
 app.add_typer(data.app, name="data")
+app.add_typer(connect.app, name="connect")
 app.command("convert-checkpoint")(convert_checkpoint.convert_checkpoint)
 app.command("report")(report.report)
 app.command("info")(info.info)
@@ -55,7 +56,7 @@ def _options(
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 1 for another failure.
 
-    Whatever a user can cause is told in one line on stderr; only a programming error ends in a traceback.
+    A mistake that a user can make gives one line on stderr. Only a programming error ends in a traceback.
     """
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -33,6 +33,7 @@ def segment(
     sampler: options.SamplerOption = None,
     guidance_scale: options.GuidanceScale = None,
     boundaries: options.Boundaries = None,
+    boundary_trust: options.BoundaryTrust = None,
     min_component_area: options.MinComponentArea = None,
     ensemble_size: options.EnsembleSize = None,
     ensemble_flips: options.EnsembleFlips = None,
@@ -52,8 +53,8 @@ def segment(
 ) -> None:
     """Segment photos.
 
-    Writes <stem>.png (COCO panoptic ids) and <stem>_overlay.png for each photo, and one panoptic.json; with --ensemble-size also
-    <stem>_confidence.png, bright where the samples agree.
+    For each photo, <stem>.png (COCO panoptic ids) and <stem>_overlay.png are written, and one panoptic.json for all. With --ensemble-size
+    there is also <stem>_confidence.png, which is bright where the samples agree.
     """
     asked = options.asked(locals())
     pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
@@ -91,12 +92,12 @@ def inpaint(
     method: Annotated[
         InpaintMethod,
         typer.Option(
-            help="Show the partial map to the network (condition), put it back at each step (project; resample does so several times), "
-            "or take it for a rough map (refine). auto: condition where the model can."
+            help="Give the partial map to the network (condition), put it back at each step (project), repeat the steps, too (resample), "
+            "or change it as a rough map (refine). auto: condition where the model can."
         ),
     ] = "auto",
     strength: Annotated[
-        float | None, typer.Option("--strength", help="refine: how far from the rough map, above 0 to 1.", show_default="0.5")
+        float | None, typer.Option("--strength", help="refine: how far the rough map is changed, above 0 to 1.", show_default="0.5")
     ] = None,
     clean_partial: Annotated[
         bool,
@@ -111,7 +112,7 @@ def inpaint(
         typer.Option(
             "--certain",
             metavar="PNG_OR_DIR",
-            help="refine: pictures that are not 0 where the map is to stay as it is.",
+            help="refine: pictures that are not 0 at pixels that must stay as they are.",
             show_default="none",
         ),
     ] = None,
@@ -119,6 +120,7 @@ def inpaint(
     sampler: options.SamplerOption = None,
     guidance_scale: options.GuidanceScale = None,
     boundaries: options.Boundaries = None,
+    boundary_trust: options.BoundaryTrust = None,
     min_component_area: options.MinComponentArea = None,
     ensemble_size: options.EnsembleSize = None,
     ensemble_flips: options.EnsembleFlips = None,
@@ -136,9 +138,9 @@ def inpaint(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Complete partial maps; what is given stays as it is.
+    """Complete partial maps. Given pixels stay as they are.
 
-    Writes the same files as `segment`, and <stem>_panels.png: photo, what was given, the result, and with --ensemble-size how sure it is.
+    The files are those of `segment`, and <stem>_panels.png: photo, given map, result and, with --ensemble-size, confidence.
     """
     asked = options.asked(locals())
     for name, value in (("--strength", strength), ("--certain", certain)):

@@ -25,11 +25,11 @@ _RUN: TypeAdapter[AutoencoderRunConfig | DiffusionRunConfig] = TypeAdapter(
 )
 
 
-_STAGES = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}
+_STAGES: dict[str, type[BaseModel]] = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}
 
 
 def preset_names() -> list[str]:
-    """The presets that `load_config` knows by name."""
+    """The names of the presets that `load_config` takes."""
     folder = resources.files("ldmseg") / "presets"
     return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
 

@@ -43,7 +43,7 @@ class CocoPanopticRecord:
     Attributes:
         image_id: as in the JSON.
         file_name: the photo's, below `image_dir`.
-        height, width: in pixels, where the JSON says so.
+        height, width: in pixels, where the JSON has them.
         png_path: the annotation.
         image_dir: the folder of photos, None where none was found.
         segments: in the order of the JSON.
@@ -70,9 +70,10 @@ class CocoPanopticRecord:
         Raises:
             InputError: the data set has no folder of photos, or the photo's name leads out of it.
         """
-        if self.image_dir is None:
+        path = None if self.image_dir is None else path_inside(self.image_dir, self.file_name)
+        if path is None or path == self.png_path:  # what was written beside the JSON without photos has a map of the photo's name there
             raise InputError(f"image_dir: the photo '{self.file_name}' was not found beside the annotations; name the folder of photos")
-        return path_inside(self.image_dir, self.file_name)
+        return path
 
     def read_image(self) -> Image.Image:
         """The photo as 8-bit RGB.
@@ -86,7 +87,7 @@ class CocoPanopticRecord:
         """The annotation, with `category_id`, `isthing` and `iscrowd` of every segment; pixels of colour 0 are void.
 
         Raises:
-            InputError: the PNG is missing, damaged or of another size than the JSON says, or (if strict) its ids are not those listed.
+            InputError: the PNG is missing, damaged or not of the size in the JSON, or (if strict) its ids are not those listed.
         """
         ids = read_id_png(self.png_path, f"annotation of image {shortened(self.image_id)}")
         for name, expected, found in (("height", self.height, ids.shape[0]), ("width", self.width, ids.shape[1])):

@@ -190,7 +190,7 @@ def complete(drawn: PanopticMap, known: KnownMap, given: Mapping[int, int]) -> P
     """The completed map: drawn segments under the given ids, new ones under unused ids, and every certain pixel as it was given.
 
     A given segment that was not drawn takes over what was drawn on its marks: the whole of a new segment where it has most of the marks
-    there, else the part of a segment that lies nearest to its marks.
+    there, else the part of a segment that is nearest to its given pixels.
 
     Args:
         drawn: (H, W) a map in the model's ids.

@@ -28,7 +28,7 @@ class LDMSegOutput(BaseOutput):
         maps: one per image, at the image's own size. A `PanopticMap` each (`output_type="panoptic"`), an (H, W) int32 array (`np`) or
             tensor (`pt`) of ids, or mask latents (`latent`): (C, h, w), with an ensemble (K, C, h, w).
         confidence: with an ensemble, one (H, W) float32 array per image: the share of the samples that agree with the map there.
-        samples: with an ensemble, the K maps of each image; segments that match the map's have its ids.
+        samples: with an ensemble, the K maps of each image as drawn; segments that match the map's have its ids.
     """
 
     maps: list[Any]

@@ -1,4 +1,4 @@
-"""Maps and pictures of a labelling run, written as they come."""
+"""Maps and pictures of a labelling run. Each batch is written when it is done."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ldmseg.panoptic import PanopticMap
 
 Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[Prediction]"]
-"""A batch of photos and their pictures -> what the model says of them."""
+"""A batch of photos and their pictures -> the model's results."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _writer(output: Path, origin: Provenance | None) -> Iterator[CocoPanopticWri
         try:
             yield writer
         except BaseException:
-            with suppress(InputError):  # the first error is the one to tell
+            with suppress(InputError):  # the first error is the one to raise
                 writer.close()
             raise
         writer.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldmseg.atomic import check_output_folder
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ def _check_names(paths: Sequence[Path], output: Path, pictures: Pictures) -> Non
     photos, writers = {os.path.realpath(path) for path in paths}, dict[str, Path]()
     for path in paths:
         if not _is_text(path.name):
-            raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {path.name!r}")
+            raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {quoted(path.name)}")
         for name in output_names(path, pictures):
             if os.path.realpath(output / name) in photos:
                 raise InputError(f"--output: expected a folder where no photo would be replaced, got '{output}', which holds '{name}'")

@@ -43,7 +43,8 @@ def score_files(
     file of the same name counts, without folder and suffix: whichever way finds more.
 
     Args:
-        gt_dir, pred_dir: the folders of PNGs; looked for beside the JSONs if not named.
+        gt_dir: the folder of the true PNGs; None looks for it beside the JSON.
+        pred_dir: the folder of the predicted PNGs; None looks for it beside the JSON.
         class_agnostic: every segment counts as category 1.
         allow_missing: an image without a prediction, or whose predicted PNG is missing or cannot be read, counts as predicted all void
             (every true segment is missed).

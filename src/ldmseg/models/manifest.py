@@ -147,7 +147,7 @@ def _listed_or_none(target: Path) -> Mapping[str, str]:
 
 
 def _family(name: str) -> str:
-    """What a file of weights has in common with its own shards and their index, of which a loader takes one or the other."""
+    """The name that a file of weights shares with its shards and their index. A loader reads one or the other."""
     return re.sub(r"-\d{5}-of-\d{5}|\.index\.json$", "", name)
 
 
@@ -156,7 +156,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _settle(folder: Path) -> None:
-    """On the disk, and readable by whom the folder is: safetensors lets only the owner read."""
+    """Sync every file, and make it readable by those who can read the folder: safetensors gives only the owner access."""
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(folder.stat().st_mode & 0o666)

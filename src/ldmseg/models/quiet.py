@@ -1,4 +1,4 @@
-"""Less noise from the libraries below: what nobody asked for and nobody can act on."""
+"""Less noise from the libraries below: messages that a user did not ask for and can do nothing about."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ from ldmseg.cli.console import Progress, say
 def show(
     data: Annotated[str, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. coco-panoptic:DIR:val.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.png", help="The sheet.", show_default=False)],
-    count: Annotated[int, typer.Option("--count", min=1, help="How many images, spread over the data set.")] = 12,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of images, spread over the data set.")] = 12,
     columns: Annotated[
         int | None, typer.Option("--columns", min=1, help="Images side by side.", show_default="as many as make the sheet about square")
     ] = None,
     tile: Annotated[int, typer.Option("--tile", metavar="PIXELS", min=16, help="Longer side of a picture on the sheet.")] = 240,
 ) -> None:
-    """Draw a contact sheet: photo and map side by side, or everybody's map where several people labelled an image."""
+    """Draw a contact sheet: photo and map side by side, or all maps of an image that several people labelled."""
     check_output_file(output, "--output")
 
     import numpy as np

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ldmseg.data.check.findings import Finding, look_at_ids, look_at_photo, size_mismatch
+from ldmseg.data.check.findings import Finding, look_at_ids, look_at_photo, size_mismatch, unreadable
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.errors import InputError
 from ldmseg.formats.cityscapes import CityscapesFiles, CityscapesRecord, from_instance_ids
 from ldmseg.formats.label_folder import LabelFolder
 from ldmseg.formats.label_png import read_label_ids, read_label_png
+from ldmseg.formats.tools.base import ToolFiles, ToolRecord
 
 Look = Callable[[], list[Finding]]
 
@@ -38,7 +39,7 @@ def look_at_cityscapes(record: CityscapesRecord) -> list[Finding]:
 
 
 def label_looks(files: LabelFolder) -> tuple[list[Finding], list[Look]]:
-    """What the names of the files say, and what is still to be opened."""
+    """Findings from the names of the files, and what is still to be opened."""
     findings = []
     if files.image_dir is None:
         findings.append(Finding("missing-file", str(files.mask_dir), "there is no folder of photos beside it"))
@@ -67,8 +68,26 @@ def look_at_labels(files: LabelFolder, stem: str) -> list[Finding]:
     return findings
 
 
+def tool_looks(files: ToolFiles) -> list[Look]:
+    return [partial(look_at_tool, record) for record in files.records]
+
+
+def look_at_tool(record: ToolRecord) -> list[Finding]:
+    """Photo and annotation of one record of a tool."""
+    size, findings = (None, []) if record.photo is None else look_at_photo(record.photo)
+    try:
+        pmap = record.read_map()
+    except InputError as error:
+        if size is None and record.photo is not None and str(record.photo) in str(error):
+            return findings  # the format has its size from the photo, which was told
+        return [*findings, unreadable(record.source, error)]
+    if size is not None:
+        findings += size_mismatch(record.source, pmap.shape, f"'{record.photo}'", size)
+    return findings
+
+
 def item_looks(dataset: PanopticDataset) -> list[Look]:
-    """For a data set that does not lie in files."""
+    """For a data set that is not in files."""
     return [partial(look_at_item, dataset, index) for index in range(len(dataset))]
 
 

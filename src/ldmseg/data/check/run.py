@@ -1,4 +1,4 @@
-"""The whole check of a data set: nothing that is wrong with one file keeps the others from being looked at."""
+"""The whole check of a data set. A broken file does not end the check of the others."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ldmseg.data.check.coco import CocoCheck
 from ldmseg.data.check.findings import CheckReport, Finding
-from ldmseg.data.check.folders import Look, cityscapes_looks, item_looks, label_looks
+from ldmseg.data.check.folders import Look, cityscapes_looks, item_looks, label_looks, tool_looks
 from ldmseg.data.datasets import load_dataset, parse_spec
 from ldmseg.data.datasets.loading import locate
 from ldmseg.errors import InputError
 from ldmseg.formats.cityscapes import CityscapesFiles
 from ldmseg.formats.label_folder import LabelFolder
+from ldmseg.formats.tools.base import ToolFiles
 
 WAITING = 64
-"""Images that are decoded ahead of those that were told; enough to keep every worker busy."""
+"""Images that are decoded ahead of the last reported one; enough to keep every worker busy."""
 
 
 def check_dataset(
@@ -27,14 +28,14 @@ def check_dataset(
     on_finding: Callable[[Finding], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Open every file of a data set and compare what is there with what is said.
+    """Open every file of a data set and compare it with the annotations.
 
     Args:
         spec: `FORMAT:ROOT[:SPLIT]`.
         workers: threads; decoding pictures, which takes the time, is done by all of them at once.
-        ignore: kinds of findings that are not told.
+        ignore: kinds of findings to leave out.
         on_finding: called with each finding as soon as all before it are known; their order does not depend on `workers`.
-        on_progress: called with (images looked at, images in all).
+        on_progress: called with (images checked, images in all).
 
     Raises:
         InputError: there is no such data set, or `workers` is less than 1. What is wrong inside of it is a finding.
@@ -67,6 +68,8 @@ def _plan(spec: str) -> tuple[list[Finding], list[Look]]:
     files = locate(parsed)
     if isinstance(files, LabelFolder):
         return label_looks(files)
+    if isinstance(files, ToolFiles):
+        return [], tool_looks(files)
     if isinstance(files, CityscapesFiles):
         return [], cityscapes_looks(files)
     check = CocoCheck(files, everybody=parsed.kind == "bsds500").read()

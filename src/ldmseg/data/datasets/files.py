@@ -1,4 +1,4 @@
-"""Data sets that lie in files."""
+"""Data sets in files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ldmseg.formats import cityscapes
 from ldmseg.formats.coco_json import Category, ImageId
 from ldmseg.formats.coco_panoptic import CLASS_AGNOSTIC, CocoPanoptic, CocoPanopticRecord
 from ldmseg.formats.label_folder import LabelRecord
+from ldmseg.formats.tools.base import ToolRecord
 from ldmseg.panoptic import PanopticMap
 
 
@@ -103,8 +104,25 @@ class LabelFolderDataset(_RecordDataset[LabelRecord]):
 
 
 @dataclass(frozen=True)
+class ToolDataset(_RecordDataset[ToolRecord]):
+    """What an annotation tool wrote: `labelme:DIR`, `coco-instances:DIR:train`, `cvat:DIR` .."""
+
+    categories: tuple[Category, ...]
+    records: tuple[ToolRecord, ...]
+
+    def name(self, index: int) -> str:
+        return self.records[index].name
+
+    def image_path(self, index: int) -> Path:
+        return self.records[index].image_path
+
+    def image_id(self, index: int) -> ImageId:
+        return self.records[index].image_id
+
+
+@dataclass(frozen=True)
 class AnnotatorDataset:
-    """`bsds500:DIR[:SPLIT]`: an item per image, with everybody's annotations of it.
+    """`bsds500:DIR[:SPLIT]`: an item per image, with all of its annotations.
 
     `map` is the one that has the (lower) median number of segments, of several such the first.
     """

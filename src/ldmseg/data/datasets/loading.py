@@ -9,20 +9,22 @@ from pathlib import Path
 
 from ldmseg.config import MixedSet
 from ldmseg.data.datasets.base import PanopticDataset
-from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset
+from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset, ToolDataset
 from ldmseg.data.datasets.parts import MixedPart, Mixture, labelling_of
 from ldmseg.data.datasets.scenes import SceneDataset
 from ldmseg.data.scenes import VALIDATION_SEED
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.formats.ade20k import locate_ade20k
 from ldmseg.formats.cityscapes import CityscapesFiles, locate_cityscapes
 from ldmseg.formats.coco_layout import CocoFiles, choose_split, list_splits, locate_coco, root_folder
 from ldmseg.formats.coco_panoptic import CocoPanoptic
 from ldmseg.formats.label_folder import LabelFolder, open_label_folder
+from ldmseg.formats.tools.base import ToolFiles
+from ldmseg.formats.tools.registry import TOOLS
 
-FORMATS = ("scenes", "coco-panoptic", "cityscapes", "ade20k", "labels", "bsds500")
+FORMATS = ("scenes", "coco-panoptic", "cityscapes", "ade20k", "labels", "bsds500", *TOOLS)
 
-Files = CocoFiles | CityscapesFiles | LabelFolder
+Files = CocoFiles | CityscapesFiles | LabelFolder | ToolFiles
 """Where a data set's files lie: found without opening any picture or annotation."""
 
 
@@ -47,7 +49,7 @@ def parse_spec(spec: str) -> DataSpec:
     """
     kind, separator, rest = spec.partition(":")
     if not separator or not rest or kind not in FORMATS:
-        raise InputError(f"data: expected FORMAT:ROOT[:SPLIT] with FORMAT one of {', '.join(FORMATS)}, got {spec!r}")
+        raise InputError(f"data: expected FORMAT:ROOT[:SPLIT] with FORMAT one of {', '.join(FORMATS)}, got {quoted(spec)}")
     part = re.fullmatch(r"(.+)\[(\d*):(\d*)\]", rest)
     if part and kind != "scenes" and not Path(rest).exists():
         whole = parse_spec(f"{kind}:{part[1]}")
@@ -63,14 +65,15 @@ def load_dataset(spec: str, *, size: int = 128, segments: tuple[int, int] = (4, 
 
     Args:
         spec: `scenes:COUNT[:train|val]` (or FIRST-END in place of COUNT), or a format, a folder and perhaps a split:
-            `coco-panoptic:DIR:val2017`, `cityscapes:DIR:val`, `ade20k:DIR:train`, `labels:DIR`, `bsds500:DIR:val`; of files,
-            `[FIRST:END]` behind it names a part, as in Python: `coco-panoptic:DIR:train[0:70]`.
+            `coco-panoptic:DIR:val2017`, `cityscapes:DIR:val`, `ade20k:DIR:train`, `labels:DIR`, `bsds500:DIR:val`, or one of
+            an annotation tool (`ldmseg.formats.tools`); of files, `[FIRST:END]` behind it names a part, as in Python:
+            `coco-panoptic:DIR:train[0:70]`.
         size: pixels of generated scenes; real photos keep their own size.
         segments: fewest and most segments of a generated scene.
 
     Raises:
-        InputError: an unknown format, a missing folder, a broken annotation file; said in one line. A photo or map that is missing or
-            damaged is told when it is read.
+        InputError: an unknown format, a missing folder, or a broken annotation file, in one line. A missing or damaged photo or map is an
+            error when it is read.
     """
     parsed = parse_spec(spec)
     if parsed.kind == "scenes":
@@ -85,12 +88,17 @@ def load_mixture(sets: str | Sequence[MixedSet], *, size: int = 128, segments: t
     parts = []
     for one in named:
         data = load_dataset(one.data, size=size, segments=segments)
-        parts.append(MixedPart(one.data, data, one.weight, labelling_of(data, one.labelling)))
+        parts.append(MixedPart(one.data, data, one.weight, labelling_of(data, one.labelling), one.whole_rate))
     return Mixture(parts)
 
 
-def _files(parsed: DataSpec) -> LabelFolderDataset | CityscapesDataset | AnnotatorDataset | CocoPanopticDataset:
+OfFiles = LabelFolderDataset | CityscapesDataset | AnnotatorDataset | CocoPanopticDataset | ToolDataset
+
+
+def _files(parsed: DataSpec) -> OfFiles:
     files = locate(parsed)
+    if isinstance(files, ToolFiles):
+        return ToolDataset(records=files.records, categories=files.categories)
     if isinstance(files, LabelFolder):
         return LabelFolderDataset(files.records())
     if isinstance(files, CityscapesFiles):
@@ -99,11 +107,9 @@ def _files(parsed: DataSpec) -> LabelFolderDataset | CityscapesDataset | Annotat
     return AnnotatorDataset.of(source) if parsed.kind == "bsds500" else CocoPanopticDataset(source)
 
 
-def _part(
-    whole: LabelFolderDataset | CityscapesDataset | AnnotatorDataset | CocoPanopticDataset, items: slice, spec: str
-) -> PanopticDataset:
+def _part(whole: OfFiles, items: slice, spec: str) -> PanopticDataset:
     if not range(len(whole))[items]:
-        raise InputError(f"data: expected a part of the {len(whole)} items, got {spec!r}")
+        raise InputError(f"data: expected a part of the {len(whole)} items, got {quoted(spec)}")
     if isinstance(whole, CocoPanopticDataset):
         return replace(whole, records=replace(whole.records, records=whole.records.records[items]))
     return replace(whole, records=whole.records[items])  # type: ignore[arg-type]  # each kind gets records of its own kind
@@ -115,6 +121,8 @@ def locate(spec: DataSpec) -> Files:
     Raises:
         InputError: there is no such folder or split.
     """
+    if spec.kind in TOOLS:
+        return TOOLS[spec.kind](spec.root, spec.split)
     if spec.kind == "labels":
         return open_label_folder(spec.root, spec.split)
     if spec.kind == "cityscapes":
@@ -140,7 +148,7 @@ def _scenes(parsed: DataSpec, spec: str, size: int, segments: tuple[int, int]) -
     wanted, split = re.fullmatch(r"(?:(\d+)-)?(\d+)", str(parsed.root)), parsed.split
     first, end = (int(wanted[1] or 0), int(wanted[2])) if wanted else (0, 0)
     if first >= end or split not in (None, "train", "val"):
-        raise InputError(f"data: expected scenes:COUNT[:train|val] with COUNT at least 1, or FIRST-END in its place, got {spec!r}")
+        raise InputError(f"data: expected scenes:COUNT[:train|val] with COUNT at least 1, or FIRST-END in its place, got {quoted(spec)}")
     if split != "val" and end > VALIDATION_SEED:
         raise InputError(f"data: expected at most {VALIDATION_SEED} training scenes (later seeds are for validation), got {end}")
     return SceneDataset(end - first, first + (VALIDATION_SEED if split == "val" else 0), size, segments)
