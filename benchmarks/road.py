@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-WIDTH, STAGE_HEIGHT, GAP, MARGIN = 880, 62, 40, 14
-LEFT, STAGE_WIDTH = 40, 296
+WIDTH, STAGE_HEIGHT, GAP, MARGIN = 900, 62, 40, 14
+LEFT, STAGE_WIDTH = 40, 330
 FONT = "font-family='Helvetica, Arial, sans-serif'"
 CODE = "font-family='Menlo, Consolas, monospace'"
 
@@ -45,15 +45,15 @@ STAGES = (
         "PanopticMap of each sample",
     ),
     Stage(
-        "4. finish",
-        "inference/finish.py, boundaries.py",
-        ("Borders are moved to the edges of the photo;", "a mirrored map is mirrored back."),
-        "PanopticMap of each sample",
+        "4. vote",
+        "inference/finish.py, ensemble.py",
+        ("Mirrored maps are mirrored back.", "The samples of a photo vote on its map."),
+        "PanopticMap of each photo",
     ),
     Stage(
-        "5. vote",
-        "inference/ensemble.py, postprocess.py",
-        ("The samples of a photo vote on its map and give a confidence.", "Connected components are separated if asked for."),
+        "5. finish",
+        "inference/finish.py, boundaries.py, postprocess.py",
+        ("Borders are moved to the edges of the photo.", "Connected components are separated if asked for."),
         "LDMSegOutput: maps, confidence, samples",
     ),
 )
@@ -89,7 +89,7 @@ def picture() -> str:
     )
     frame = f"<rect width='{WIDTH}' height='{height:g}' fill='white'/>"
     opening = f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{height:g}' viewBox='0 0 {WIDTH} {height:g}' role='img'>"
-    title = "<title>The stages of a call: options, samples, draw, finish, vote</title>"
+    title = "<title>The stages of a call: options, samples, draw, vote, finish</title>"
     return "\n".join([opening, title, head, frame, *parts, "</svg>"]) + "\n"
 
 

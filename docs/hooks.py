@@ -69,8 +69,10 @@ def _rows(command: Any) -> str:
 def _names(parameter: Any) -> str:
     """An option with its value, or an argument's name, as code (in which Python-Markdown's tables take `|` as it is)."""
     choices = get_args(parameter.type_descriptor.annotation) if _is_choice(parameter) else ()
-    value = parameter.metavar or "|".join(choices) or ("" if getattr(parameter, "is_flag", True) else "VALUE")
-    names = ", ".join((*parameter.opts, *parameter.secondary_opts)) if parameter.param_type_name == "option" else ""
+    is_option = parameter.param_type_name == "option"
+    unnamed = ("" if parameter.is_flag else "VALUE") if is_option else parameter.name.upper()
+    value = parameter.metavar or "|".join(choices) or unnamed
+    names = ", ".join((*parameter.opts, *parameter.secondary_opts)) if is_option else ""
     words = f"{names} {value}".strip()
     return f"`{words}`"
 

@@ -45,6 +45,8 @@ PUBLIC_NAMES = (
 )
 LARGEST = 5_000_000  # bytes, of anything but weights
 MACHINE_PATH = re.compile(r"(?<![\w.~/-])/(?:work|root|tmp|home/\w+|Users/\w+)/")
+# Words that make a person of a function or hide the subject; the field's nouns are clearer.
+NOT_PLAIN = re.compile(r"\b(nobody|somebody|whoever|upside|mute|shuns?|has an eye|own affair|with one voice)\b", re.IGNORECASE)
 PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
 
 
@@ -133,6 +135,17 @@ def ldmseg_arguments(words: list[str]) -> list[str] | None:
 def test_no_placeholder_is_left(name: str) -> None:
     left = PLACEHOLDER.findall(page(name))
     assert not left, f"{name}: fill in {', '.join(left)}"
+
+
+def test_pages_and_source_are_in_plain_words() -> None:
+    files = [ROOT / name for name in PAGES] + sorted((ROOT / "src").rglob("*.py"))
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if NOT_PLAIN.search(line)
+    ]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,4 +1,4 @@
-"""Where tensors live; the one place that knows device names."""
+"""The device of tensors. This is the only module with names of devices."""
 
 from __future__ import annotations
 

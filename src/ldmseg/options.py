@@ -1,4 +1,4 @@
-"""What a call may ask for: defined once, and read by the pipeline, by configurations (`inference:`) and by the command line."""
+"""The options of a call: defined once, and used by the pipeline, by configurations (`inference:`) and by the command line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Thresholds:
         overlap: an id that wins less than this share of the pixels where its own sigmoid is at least 0.5 is no segment (release: 0.5);
             its pixels go to the next best id (in the release they become void).
         support: an id that reaches this probability at no pixel is no segment, and its pixels go to the next best id. Between two segments
-            the decoder passes through the codes that lie between theirs; this is what removes such lines without an area threshold.
+            the decoder passes through the codes between theirs. This threshold removes such lines without an area threshold.
 
     Raises:
         InputError: a value is out of range.
@@ -68,17 +68,17 @@ class InferenceOptions:
         sampler: `ddim`, `ddpm` or `renoise` (`ldmseg.diffusion.sampler`). `project` and `resample` use `renoise` unless a call names one.
         guidance_scale: strength of the guidance by a descriptor, out = empty + scale (out - empty); 1 is off.
         thresholds: what is left void.
-        boundaries: `photo` puts the borders of segments where the photo has edges, which costs no pass of a network; `drawn` leaves them
-            where the network drew them.
+        boundaries: `photo` moves the borders of segments to the edges of the photo, without a network; `drawn` leaves them as the network
+            drew them.
         boundary_trust: how much the drawing counts beside the photo and the given labels where borders are put, 0 or more
             (`ldmseg.inference.boundaries.BoundarySettings`); 0 leaves the random walker on the given labels alone.
         min_component_area: pixels. Connected components of a segment become segments of their own; a component with fewer pixels goes to
             the nearest segment. None leaves segments in several components.
         ensemble_size: K samples are drawn of each photo; the map is what they agree on (`ldmseg.inference.ensemble`).
-        ensemble_flips: the samples take turns in seeing the photo mirrored: `none`, `horizontal` (left and right), or `both` (also up and
-            down, for photos without a natural orientation, such as those of a microscope).
-        tile_size: the side of square windows, each completed from what its neighbours have drawn (`ldmseg.inference.tiles`), for large
-            photos of small things: pixels, or up to 1 a share of the photo's shorter side. 0 looks at the whole photo at once.
+        ensemble_flips: how some samples mirror the photo: `none`, `horizontal` (left to right), or `both` (also top to bottom, for photos
+            without a natural orientation, such as those of a microscope).
+        tile_size: the side of square windows, in pixels, or up to 1 as a share of the photo's shorter side. Each window is completed from
+            what its neighbours have drawn (`ldmseg.inference.tiles`). For large photos of small things. 0 is the whole photo at once.
         tile_overlap: the least share of a window that the next one has in common with it.
         method: how a partial map is completed (`LDMSegPipeline.inpaint`).
         strength: for `refine`, how far towards noise the rough map is taken, above 0 to 1.
@@ -157,11 +157,11 @@ class InferenceOptions:
         return self.changed({name: value for name, value in asked.items() if value is not None})
 
     def resolved(self, asked: Mapping[str, Any], output_type: str = "panoptic") -> Self:
-        """`updated`, and what follows from the combination where the call does not say:
+        """`updated`, and what follows from the combination of options, unless the call names the option:
 
         - `project` and `resample` sample by `renoise` (algorithm 3);
-        - `refine` looks at the whole map at once, so it uses no tiles;
-        - an ensemble of tiles keeps its borders as drawn, because votes on overlapping windows agree on them better than the photo does;
+        - `refine` takes the whole map at once, so it uses no tiles;
+        - an ensemble of tiles keeps its borders as drawn, because the vote of overlapping windows places them better than the photo does;
         - latents are those of the photo as it is, so an ensemble of latents has no flips.
         """
         options, implied = self.updated(asked), dict[str, Any]()
@@ -222,7 +222,7 @@ def with_inference(config: dict[str, Any]) -> dict[str, Any]:
     if "thresholds" in flat:
         flat["thresholds"] = dict(zip(("probability", "min_area", "overlap", "support"), flat["thresholds"], strict=True))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # nobody typed these names
+        warnings.simplefilter("ignore", FutureWarning)  # the user did not write these names
         flat = renamed(flat)
     kept = {name: value for name, value in config.items() if name not in (*_FLAT, "rescale_std")}
     return {**kept, "inference": flat}

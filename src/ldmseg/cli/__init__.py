@@ -11,18 +11,20 @@ from typing import Annotated
 import typer
 
 from ldmseg import __version__
-from ldmseg.cli import connect, convert_checkpoint, data, evaluate, info, options, report, score, segment, train
+from ldmseg.cli import connect, convert_checkpoint, data, evaluate, helping, info, options, report, score, segment, train
 from ldmseg.errors import InputError
 
 __all__ = ["app", "main"]
+
+COMPLETION = "_LDMSEG_COMPLETE"
+"""Set by the script that --install-completion writes for the shell."""
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(
     name="ldmseg",
     help="Panoptic segmentation and mask completion by latent diffusion.",
-    epilog="A model is `default` (the bundled one), a folder, or a Hub id. `ldmseg VERB --help` tells more.",
-    add_completion=False,
+    epilog="A model is `default` (the bundled one), a folder, or a Hub id. `ldmseg VERB --help` lists a command's options.",
     pretty_exceptions_enable=False,
 )
 app.command("segment")(segment.segment)
@@ -35,6 +37,7 @@ app.add_typer(connect.app, name="connect")
 app.command("convert-checkpoint")(convert_checkpoint.convert_checkpoint)
 app.command("report")(report.report)
 app.command("info")(info.info)
+helping.grouped(app)
 
 
 def _version(wanted: bool) -> None:
@@ -53,7 +56,7 @@ def _options(
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 1 for another failure.
 
-    Whatever a user can cause is told in one line on stderr; only a programming error ends in a traceback.
+    A mistake that a user can make gives one line on stderr. Only a programming error ends in a traceback.
     """
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -86,6 +89,8 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     """The typer application without its own error handling, which differs between versions and swallows Ctrl-C."""
     command = typer.main.get_command(app)
+    if COMPLETION in os.environ:  # a shell asks what may follow
+        command.main(args, prog_name="ldmseg")
     try:
         with command.make_context("ldmseg", args) as context:
             command.invoke(context)

@@ -1,4 +1,4 @@
-"""Kinds and densities of partial maps, as completion is measured with them: the same map for the same image, whoever asks."""
+"""Kinds and densities of partial maps for measuring completion. The same image always gets the same partial map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once for fixed views of every photo: how they lie on the disk, and how stage 2 reads them.
+"""Features of a frozen backbone, computed once for fixed views of every photo: their layout on the disk, and how stage 2 reads them.
 
 A cache is a folder of shards and a `manifest.json`, as a latent cache is (`ldmseg.data.latent_cache`): shards are mapped into memory, and
 only those count that the manifest lists. A view is the whole photo, the whole photo mirrored, or one of the photo's `data.windows`.
@@ -26,7 +26,7 @@ from ldmseg.models.image_encoder import ImageEncoder
 
 
 class BackboneIdentity(_Part):
-    """What tells one backbone from another."""
+    """What distinguishes one backbone from another."""
 
     kind: str
     settings_sha256: str
@@ -34,7 +34,7 @@ class BackboneIdentity(_Part):
 
 
 class Views(_Part):
-    """How photos became what the backbone saw."""
+    """How photos became the backbone's input."""
 
     size: int = Field(ge=1)
     input_scale: int = Field(ge=1)
@@ -75,7 +75,7 @@ class FeatureManifest(_Part):
         return -(-len(self.data.names) // self.items_per_shard)
 
     def contradiction(self, other: FeatureManifest) -> str | None:
-        """Why a cache with this manifest is not what `other` asks for; None where it is. Their shards and folders do not matter."""
+        """How this manifest differs from `other`; None where it does not. Shards and folders are not compared."""
         for what in ("kind", "settings_sha256", "weights_sha256"):
             there, here = getattr(self.backbone, what), getattr(other.backbone, what)
             if there != here:
@@ -93,7 +93,7 @@ class FeatureManifest(_Part):
 
 
 class CachedView(NamedTuple):
-    """The photo (3, S, S) float32 in 0..255 as the stem sees it, and the backbone's feature maps (C, h, w) each."""
+    """The stem's input, the photo (3, S, S) float32 in 0..255, and the backbone's feature maps (C, h, w) each."""
 
     photo: NDArray[np.float32]
     features: tuple[NDArray[np.floating], ...]
@@ -154,7 +154,7 @@ class FeatureCache:
         return self._mapped[number].get_slice(name)[row, view]
 
     def _strange_photo(self, dataset: PanopticDataset, data: DataConfig) -> str | None:
-        """Names can be those of another data set: some photos are looked at again."""
+        """Another data set can have the same names, so some photos are compared."""
         scale = self.manifest.views.input_scale
         for item in np.linspace(0, len(dataset) - 1, min(CHECKED, len(dataset))).round().astype(int).tolist():
             if item in self._unreadable:
@@ -169,7 +169,7 @@ class FeatureCache:
 
 
 def expected_manifest(encoder: ImageEncoder, dataset: PanopticDataset, data: DataConfig, spec: str) -> FeatureManifest:
-    """What the cache of a run says of itself, but for how it is stored.
+    """The manifest of a run's cache, but for how it is stored.
 
     Raises:
         InputError: the encoder has no backbone.

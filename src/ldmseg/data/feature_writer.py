@@ -1,4 +1,4 @@
-"""Making a feature cache: shard after shard, each of which is listed when it is there in full."""
+"""Making a feature cache, shard after shard. A shard is listed when it is on the disk in full."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Image latents of a frozen encoder, computed once: how they lie on the disk, and how stage 2 reads them.
+"""Image latents of a frozen encoder, computed once: their layout on the disk, and how stage 2 reads them.
 
-A cache is a folder of shards (`latents-00000.safetensors`, ..) and a `manifest.json`, which says of which photos, by which encoder and at
-which size they are. Only shards that the manifest lists count; `build_latent_cache` lists one when it is there in full.
+A cache is a folder of shards (`latents-00000.safetensors`, ..) and a `manifest.json`. The manifest names the photos, the encoder and the
+size. Only shards that the manifest lists count; `build_latent_cache` lists a shard when it is on the disk in full.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ldmseg.models.image_encoder import ImageEncoder
 
 MANIFEST = "manifest.json"
 CHECKED = 8
-"""How many photos are looked at again when a cache is opened."""
+"""How many photos are compared when a cache is opened."""
 
 TOLERANCE = 8
 """Levels (of 256) by which a thumbnail may differ: decoders of JPEG do by one or two."""
@@ -39,7 +39,7 @@ class _Part(BaseModel):
 
 
 class EncoderIdentity(_Part):
-    """What tells one image encoder from another."""
+    """What distinguishes one image encoder from another."""
 
     class_name: str
     config_sha256: str

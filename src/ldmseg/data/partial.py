@@ -59,7 +59,7 @@ def drop_blocks(pmap: PanopticMap, drop_rate: float, block_size: int, rng: np.ra
 
 
 def random_partial(pmap: PanopticMap, kinds: tuple[PartialKind, ...], rng: np.random.Generator) -> PanopticMap:
-    """A partial map as training sees it: a random kind at a random density, from next to nothing to next to everything."""
+    """A partial map for training: a random kind at a random density, from next to nothing to next to everything."""
     kind = kinds[rng.integers(len(kinds))]
     if kind in ("points", "strokes"):
         share = min(1.0, rng.uniform(0.3, 1.3))  # often in every segment, as a person who labels a photo puts them

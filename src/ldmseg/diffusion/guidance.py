@@ -39,7 +39,7 @@ def check_guidance(descriptor: Descriptor | None, scale: float) -> None:
 
 
 def captions_for(descriptor: Descriptor | None, prompt: str | Sequence[str] | None, count: int) -> list[str] | None:
-    """One caption per image for a descriptor that sees captions, None for any other.
+    """One caption per image for a descriptor that takes captions, None for any other.
 
     Raises:
         InputError: captions are missing, not text, of another number, or of no use to the model.

@@ -45,8 +45,8 @@ def sample(
             is added up to it and the way down gone again (`resampled`).
         project: applied to each clean estimate (section 3.3).
         sampler: see `Sampler`.
-        generators: one per image, for the samplers that draw noise on the way.
-        estimate: (B, C, h, w) what the network sees as the previous clean estimate at the first step; nothing by default.
+        generators: one per image, for the samplers that draw noise at each step.
+        estimate: (B, C, h, w) the previous clean estimate at the first step; none by default.
         callback: (step index, timestep, x, clean estimate) -> x, after each step.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Borders put where the photo has edges: what is given and what was drawn, divided anew by a random walk over the photo."""
+"""Moves borders to the edges of the photo: given and drawn segments are divided anew by a random walk over the photo."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ WORKING_SIZE = 768
 
 @dataclass(frozen=True)
 class BoundarySettings:
-    """What the border step believes: the photo, the labels or the drawing. Lengths are shares of the shorter side of what the model saw.
+    """How the border step weighs the photo, the labels and the drawing. Lengths are shares of the shorter side of the model's input.
 
     The defaults were chosen by benchmarks/walker_constants.py on photos and scenes of neither the training nor the validation set.
 
     Args:
         contrast: how much a step in colour hinders the walker (`random_walk`).
-        trust: how fast the trust in a drawing grows with the distance from what knows better; Grady's gamma per pixel of a picture whose
-            shorter side is 1 pixel. 0 leaves the random walker on what is given alone.
+        trust: how fast the trust in a drawing grows with the distance from its borders and from given pixels; Grady's gamma per pixel of a
+            picture whose shorter side is 1 pixel. With 0, the random walker uses what is given alone.
         near: the drawing is not trusted within this distance of its own borders and of given pixels, since latent cells are coarse.
         far: from this distance on it is trusted no more.
         hidden: a new segment all of whose pixels are nearer to given ones than this would have been given a label.
@@ -57,7 +57,7 @@ class _View:
         photo: (H, W, 3) uint8.
         given: (H, W) ids that stay, VOID elsewhere.
         drawn: (H, W) ids of the drawing, VOID where there is none.
-        unit: pixels of the shorter side of what the model saw at once.
+        unit: pixels of the shorter side of the model's input.
     """
 
     photo: NDArray[np.uint8]
@@ -66,7 +66,7 @@ class _View:
     unit: float
 
     def shrunk(self, factor: float) -> _View:
-        """Both sides so many times shorter; given pixels are not lost between those that a grid would take."""
+        """Both sides shorter by this factor. Every given pixel is kept, also one that a regular grid would miss."""
         height, width = (max(1, round(n / factor)) for n in self.given.shape)
         rows, columns = _cells(self.given.shape[0], height), _cells(self.given.shape[1], width)
         given = np.full((height, width), VOID, dtype=self.given.dtype)
@@ -87,16 +87,16 @@ def refine_boundaries(
     """Divide a drawn map anew by the photo's edges.
 
     Every pixel goes to the segment in which a random walk over the photo most probably ends (`random_walk`). Given pixels are its seeds and
-    the drawing is its prior, which is trusted the more the farther a pixel lies from the drawing's borders and from given pixels: near
-    them the photo and the labels know better. Among dense labels no trust is left, and the result is that of `spread`. New segments that
-    would have been given a label are dropped. On a large photo the walk is one over a smaller picture, and along the borders found there
+    the drawing is its prior. The trust in the drawing grows with the distance from its borders and from given pixels, because the photo and
+    the labels are more exact near them. Among dense labels no trust is left, and the result is that of `spread`. New segments that would
+    have been given a label are dropped. For a large photo, the walk is computed on a smaller picture, and along the borders found there
     the pixels are flooded over the gradient (the watershed of Beucher and Meyer).
 
     Args:
         drawn: (H, W) the drawn map, given pixels included.
         photo: (H, W, 3).
         given: (H, W) ids that stay as they are, VOID elsewhere.
-        side: pixels of the square that the model saw at once, where that is less than the photo's shorter side.
+        side: pixels of the square of the model's input, where that is less than the photo's shorter side.
 
     Returns:
         (H, W) the map with the same ids at the given pixels; void stays void.
@@ -137,7 +137,7 @@ def _flooded(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
 
 
 def _walked(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
-    """(H, W) the ids in which walks from each pixel end; the drawing where there is nothing that could decide."""
+    """(H, W) the ids in which walks from each pixel end. Without any seed or trust, the drawing."""
     known = view.given != VOID
     if known.all():
         return view.given
@@ -151,7 +151,7 @@ def _walked(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
 
 
 def _confidence(view: _View, known: NDArray[np.bool_], settings: BoundarySettings) -> NDArray[np.float64]:
-    """(H, W) how far a pixel lies from what knows better than the drawing, 0..far - near; 0 where nothing, or nothing likely, is drawn."""
+    """(H, W) distance from the drawing's borders and from given pixels, 0..far - near; 0 where nothing, or nothing likely, is drawn."""
     away = ndimage.distance_transform_edt(~known) / view.unit if known.any() else np.full(known.shape, np.inf)  # from a given pixel
     depth = distance_inside(view.drawn) / view.unit
     confidence = np.minimum(np.minimum(depth, away), settings.far) - settings.near
@@ -172,7 +172,7 @@ def _unlikely(view: _View, away: NDArray[np.float64], settings: BoundarySettings
 
 
 def _support_thin(drawn: NDArray[np.integer], depth: NDArray[np.float64], confidence: NDArray[np.float64], full: float) -> None:
-    """Where nothing is given, a segment that is nowhere far from its borders would be lost: its innermost pixels stand for it."""
+    """Where nothing is given, a segment that is nowhere far from its borders would be lost. Its innermost pixels keep it."""
     for thin in np.setdiff1d(drawn, np.append(drawn[confidence > 0], VOID)):
         inside = drawn == thin
         confidence[inside & (depth >= depth[inside].max())] = full

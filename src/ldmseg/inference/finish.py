@@ -1,4 +1,4 @@
-"""From the drawn maps of a photo's samples to the answer: the vote, then borders and components, once."""
+"""From the drawn maps of a photo's samples to the result: the vote, then borders and components, once for each photo."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ldmseg.panoptic import VOID, PanopticMap
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a call says of one photo.
+    """The result of a call for one photo.
 
     Attributes:
         map: (H, W).
@@ -38,7 +38,7 @@ class Answer:
 def finish(
     drawn: Sequence[PanopticMap], samples: Sequence[Sample], image: Tensor, known: KnownMap | None, options: InferenceOptions
 ) -> Answer:
-    """The maps of one photo's samples, as drawn -> what they agree on, with its borders and components put right.
+    """The maps of one photo's samples, as drawn -> the map that they agree on, after the border step and the division into components.
 
     Args:
         drawn: the map of each sample, mirrored as the sample was.
@@ -55,7 +55,7 @@ def finish(
 
 
 def _bordered(pmap: PanopticMap, image: Tensor, known: KnownMap | None, options: InferenceOptions) -> PanopticMap:
-    """The map with its borders where the photo has them, if asked for."""
+    """The map with its borders moved to the photo's edges, if asked for."""
     if options.boundaries == "drawn":
         return pmap
     given = np.full(pmap.shape, VOID, dtype=np.int32) if known is None else known.certain_ids

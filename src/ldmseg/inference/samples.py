@@ -23,7 +23,7 @@ VIEWS: dict[EnsembleFlips, tuple[tuple[int, ...], ...]] = {"none": ((),), "horiz
 """The axes along which the photo is mirrored for the samples of an ensemble, which take turns."""
 
 STEP_TENSORS = ("latents", "estimate")
-"""What a callback may ask for."""
+"""The tensors that a callback may get."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One map to be drawn. Samples that see the same thing share the same `image` and `known` objects, so that each is encoded once.
+    """One map to be drawn. Samples of the same photo share the same `image` and `known` objects, so that each is encoded once.
 
     Attributes:
         photo: the index of its photo in the call.
-        image: (3, H, W) the photo as this sample sees it, uint8 or floats in 0..1.
+        image: (3, H, W) the photo, mirrored for this sample, uint8 or floats in 0..1.
         generator: the randomness of this sample alone.
         axes: along which the photo was mirrored.
         known: what is known of the map, mirrored likewise.
@@ -139,7 +139,7 @@ def make_samples(
 
 
 def spread(generator: Generators, count: int, copies: int) -> list[torch.Generator]:
-    """One generator per sample: a single one hands each image a seed of its own, and an image's hands them to its copies."""
+    """One generator per sample. A single generator gives each image a seed, and an image's generator gives its copies seeds."""
     if generator is None:
         return [torch.Generator().manual_seed(torch.Generator().seed()) for _ in range(count * copies)]
     each = list(generator) if isinstance(generator, Sequence) else _seeded_by(generator, count)

@@ -27,15 +27,15 @@ def random_walk(
     """How probable each of K segments is at each pixel: the random walker with priors (Grady, "Multilabel random walker", CVPR 2005).
 
     (L_U + T) x = -B m + T p: L_U and B are the blocks of the graph Laplacian between unknown pixels and from them to the seeds, m the
-    seeds' labels, p the prior, T = diag(trust). A walker moves to neighbours of like colour; at each step he may end, the more likely
-    the greater the trust, in a segment drawn from the prior; at a seed he ends in its segment. Without trust it is the plain random walker,
-    with scikit-image's weights. There must be a seed or some trust.
+    seeds' labels, p the prior, T = diag(trust). A walk moves to neighbours of similar colour. At each step it may end in a segment drawn
+    from the prior; this is the more likely, the greater the trust. At a seed it ends in the seed's segment. Without trust, this is the
+    plain random walker with scikit-image's weights. There must be a seed or some trust.
 
     Args:
         photo: (H, W, 3).
         seeds: (H, W) the index 0..K-1 of a known pixel's segment, -1 where unknown.
         count: K.
-        prior: (K, H, W) probabilities, what some other source says of each pixel.
+        prior: (K, H, W) probabilities of each pixel's segment from another source.
         trust: (H, W) weight of the prior at each pixel, 0 or more, beside weights of edges of up to 1.
         contrast: how much a step in colour hinders the walker: `beta` of scikit-image's, of CIELAB values.
 

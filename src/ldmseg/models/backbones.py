@@ -135,7 +135,7 @@ def _fresh(config: dict[str, Any]) -> Any:
 
 
 def _normalisation(transformers: Any, source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What the model's preprocessor says, else ImageNet's."""
+    """Mean and deviation of the model's preprocessor, else ImageNet's."""
     try:
         found, _ = transformers.ImageProcessingMixin.get_image_processor_dict(source)
         return tuple(found["image_mean"]), tuple(found["image_std"])

@@ -217,7 +217,7 @@ class Denoiser(UNet2DConditionModel):
 
 
 def input_channels(mask_channels: int, image_channels: int, self_condition: bool, partial: bool) -> int:
-    """Channels of the first convolution's input; their order is told in `Denoiser`."""
+    """Channels of the first convolution's input. `Denoiser` lists them in order."""
     return mask_channels + image_channels + mask_channels * self_condition + (mask_channels + 1) * partial
 
 

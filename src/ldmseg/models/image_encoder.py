@@ -34,7 +34,7 @@ SD_V1_VAE: dict[str, Any] = {
 
 
 class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """What every image encoder offers; the scaling of its latents is its own affair.
+    """The interface of all image encoders. Each scales its own latents.
 
     Attributes:
         latent_channels: C of the latents.
@@ -55,7 +55,7 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def input_scale(self) -> int:
-        """Pixels of the image that `encode` wants per pixel of the map, along each side."""
+        """Pixels of the image that `encode` needs per pixel of the map, along each side."""
         return 1
 
     @abstractmethod

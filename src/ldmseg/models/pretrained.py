@@ -36,7 +36,7 @@ class Pretrained:
 
     @property
     def class_name(self) -> str:
-        """The diffusers class that saved it; "" if the config does not tell."""
+        """The diffusers class that saved it; "" if the config has none."""
         return str(self.config.get("_class_name", ""))
 
 

@@ -1,4 +1,4 @@
-"""What a run folder tells of its training: figures over the steps, and when and where it was trained. Reads files; needs no torch."""
+"""The record of a training in a run folder: figures over the steps, and when and where it was trained. Needs no torch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Network:
-    """A part of what is trained; `trained` is how many of its parameters learn, None if nobody wrote it down."""
+    """A network of the run; `trained` is the number of its trained parameters, None if it was not recorded."""
 
     name: str
     parameters: int
@@ -46,7 +46,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Start:
-    """Once that training began, or went on from a checkpoint. A folder of an older version knows the step alone."""
+    """One start of the training, or one continuation from a checkpoint. A folder of an older version has the step alone."""
 
     step: int
     time: str | None = None  # ISO 8601, UTC
@@ -79,7 +79,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Session:
-    """What lies between a start and the next one (or the end); steps that were lost with a killed process are not in it."""
+    """The steps between a start and the next one (or the end), without those that were lost with a killed process."""
 
     start: Start
     last_step: int
@@ -237,7 +237,7 @@ def _speed(lines: Sequence[_Line], breaks: set[int]) -> Series | None:
 
 
 def _sessions(lines: Sequence[_Line], starts: Sequence[Start]) -> tuple[Session, ...]:
-    """Where no start was written down, a clock that goes back tells of one."""
+    """Where no start was recorded, a clock that goes back shows one."""
     begin = starts[0].step if starts else math.inf
     guessed = [Start(0)] if begin > 0 and lines else []
     for before, line in pairwise(lines):

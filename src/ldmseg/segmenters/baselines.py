@@ -1,4 +1,4 @@
-"""Completing a partial map without a model: what a learned method has to beat."""
+"""Completing a partial map without a network: the methods that a trained model is compared with."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.segmenters.base import Photo
 
 Baseline = Literal["walker", "watershed", "nearest"]
-"""`walker` (Grady, "Random Walks for Image Segmentation", 2006) is the pipeline's own border step without a network: what is above it, the
-network has earned. `watershed` (Beucher and Meyer) looks at the photo's edges as well, `nearest` at distance alone."""
+"""`walker` (Grady, "Random Walks for Image Segmentation", 2006) is the pipeline's border step without a network. The figure of a model less
+that of `walker` is what the network adds. `watershed` (Beucher and Meyer) uses the photo's edges, too, and `nearest` distances alone."""
 
 Indices = NDArray[np.intp]
 

@@ -42,7 +42,7 @@ _MAY_CHANGE = {
 class Division:
     """How a step's samples are divided; their product must stay what it is all through a run.
 
-    `weights` says who holds what: `whole` (each process everything), `fsdp` or `deepspeed`, whose checkpoints differ.
+    `weights` is how the weights are divided: `whole` (each process has everything), `fsdp` or `deepspeed`, whose checkpoints differ.
     """
 
     processes: int
@@ -124,18 +124,18 @@ def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -
 
 
 def resume(accelerator: Accelerator, run: Path) -> None:
-    """Restore the newest checkpoint of the run, if it has one; the main process says which that is.
+    """Restore the newest checkpoint of the run, if it has one. The main process decides which that is.
 
     Raises:
-        InputError: a file is truncated, damaged, missing or of another architecture, or another process cannot see the run folder.
+        InputError: a file is truncated, damaged, missing or of another architecture, or another process has no access to the run folder.
     """
     newest: Path | None = broadcast_object_list([newest_checkpoint(run)])[0]
     if newest is None:
         return
     if not newest.is_dir():
-        raise InputError(f"output: expected {str(newest)!r} on every machine, got none here; put the run folder where all machines see it")
+        raise InputError(f"output: expected {str(newest)!r} on every machine, got none here; put the run folder on a shared disk")
     _load_checkpoint(accelerator, newest)
-    # Accelerate counts batches to know when a step ends, and goes on from the count it saved: wrong after a change of `accumulate`.
+    # Accelerate counts batches to find the end of a step, and continues from the saved count: wrong after a change of `accumulate`.
     accelerator.step = 0
     logger.info("resuming from %s", newest)
 

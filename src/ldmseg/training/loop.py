@@ -61,7 +61,7 @@ class Averages:
         return {name: self.accelerator.gather(torch.stack(values)[None]).cpu() for name, values in self.steps.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Each process goes on with its own values or, where another number of them made the checkpoint, all with the mean."""
+        """Each process restores its own values. If another number of processes made the checkpoint, all take the mean."""
         rank, count = self.accelerator.process_index, self.accelerator.num_processes
         rows = {name: values[rank] if len(values) == count else values.mean(0) for name, values in state.items()}
         self.steps = {name: list(row.to(self.accelerator.device).unbind()) for name, row in rows.items()}

@@ -138,7 +138,7 @@ class _Losses:
             (not self._keeps.scores and self._scores, "the scores"),
             (not flat and not self._keeps.stuff and self._stuff, f"that {self._stuff} categories are stuff, which are now things"),
             (self._further, f"{self._further} maps of further annotators"),
-            (self._provenance and not self._keeps.provenance, "what the JSON says beyond the annotations (licences, origin)"),
+            (self._provenance and not self._keeps.provenance, "the JSON's fields beside the annotations (licences, origin)"),
         )
         return tuple(text for lost, text in found if lost)
 

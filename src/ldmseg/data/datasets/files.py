@@ -1,4 +1,4 @@
-"""Data sets that lie in files."""
+"""Data sets in files."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class ToolDataset(_RecordDataset[ToolRecord]):
 
 @dataclass(frozen=True)
 class AnnotatorDataset:
-    """`bsds500:DIR[:SPLIT]`: an item per image, with everybody's annotations of it.
+    """`bsds500:DIR[:SPLIT]`: an item per image, with all of its annotations.
 
     `map` is the one that has the (lower) median number of segments, of several such the first.
     """

@@ -72,8 +72,8 @@ def load_dataset(spec: str, *, size: int = 128, segments: tuple[int, int] = (4, 
         segments: fewest and most segments of a generated scene.
 
     Raises:
-        InputError: an unknown format, a missing folder, a broken annotation file; said in one line. A photo or map that is missing or
-            damaged is told when it is read.
+        InputError: an unknown format, a missing folder, or a broken annotation file, in one line. A missing or damaged photo or map is an
+            error when it is read.
     """
     parsed = parse_spec(spec)
     if parsed.kind == "scenes":

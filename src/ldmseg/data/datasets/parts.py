@@ -54,7 +54,7 @@ class MixedPart:
 
 
 class Mixture:
-    """Several data sets one after another, as one; which of them a training sample comes from is `training.items`' affair."""
+    """Several data sets one after another, as one. `training.items` decides which of them a training sample comes from."""
 
     def __init__(self, parts: Sequence[MixedPart]) -> None:
         self.parts = tuple(parts)
@@ -99,7 +99,7 @@ class Mixture:
 
 
 def labelling_of(data: PanopticDataset, said: Labelling | None = None) -> Labelling:
-    """What void means in a data set: `said`, or what its JSON says (`info.labelling`), else `dense`."""
+    """The meaning of void in a data set: `said`, or its JSON's (`info.labelling`), else `dense`."""
     if said is not None:
         return said
     told = data.records.labelling if isinstance(data, CocoPanopticDataset) else "dense"

@@ -24,7 +24,7 @@ BATCH = 2**27
 
 @dataclass(frozen=True)
 class OfficialSettings:
-    """How a checkpoint was trained, as far as the networks' weights do not tell; the defaults are the released model's.
+    """How a checkpoint was trained, as far as the networks' weights do not show it. The defaults are the released model's.
 
     Attributes:
         mask_scale: s, what mask latents are multiplied by (figure 3).
@@ -189,7 +189,7 @@ def _weights(path: Path, network: str, value: Any) -> dict[str, Tensor]:
 
 
 def _settings(path: Path, config: Any) -> OfficialSettings:
-    """The file's own settings over the defaults; a file without any, or with a configuration of another form, says nothing."""
+    """The file's own settings over the defaults; a file without any, or with a configuration of another form, gets the defaults."""
     settings = OfficialSettings()
     for field, place in _IN_CONFIG.items():
         value = config

@@ -31,9 +31,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as its folder tells it.
+    """A run as its folder records it.
 
-    `samples_per_step` and `networks` are None and empty if nothing tells of them; `written` is when the last figure was logged (seconds
+    `samples_per_step` and `networks` are None and empty if nothing records them; `written` is when the last figure was logged (seconds
     since 1970), None before the first; `sheets` are the steps and files of the sample pictures, in order.
     """
 

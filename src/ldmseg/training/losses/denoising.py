@@ -42,7 +42,7 @@ def loss_weight(schedule: NoiseSchedule, timestep: Tensor, kind: LossWeight, snr
 
 
 def draw_timesteps(uniform: Tensor, schedule: NoiseSchedule, bias: float = 1.0, pure_noise_rate: float = 0.0) -> Tensor:
-    """(B,) uniform numbers in [0, 1) -> (B,) timesteps T u**(1/bias); a bias above 1 sees more of the noisy ones.
+    """(B,) uniform numbers in [0, 1) -> (B,) timesteps T u**(1/bias); a bias above 1 gives more of the noisy ones.
 
     A share `pure_noise_rate` is the last timestep, T - 1, where sampling begins (one-step fine-tuning, mixed with the ordinary kind).
     """
@@ -71,8 +71,8 @@ def denoising_loss(
         noise: (B, C, h, w) standard normal.
         timestep: (B,).
         cells: (B, 1, h, w) weight of each latent cell, 0 where the target is void.
-        self_condition: (B,) which images first get an estimate of x_0, made without a gradient, to see (Analog Bits); the others see zeros.
-            The network makes this first pass even if no image of this batch wants it: processes that share out its weights (FSDP) must all
+        self_condition: (B,) which images get an estimate of x_0 as input, made without a gradient (Analog Bits); the others get zeros.
+            The network makes this first pass even if no image of this batch needs it: processes that divide its weights (FSDP) must all
             make the same passes.
     """
     x_t = schedule.noised(clean, noise, timestep)

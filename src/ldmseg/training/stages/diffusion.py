@@ -1,4 +1,4 @@
-"""Stage 2: learn to draw mask latents for an image (section 3.2)."""
+"""Stage 2: train the denoiser, which draws mask latents for an image (section 3.2)."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class DiffusionStage(Stage):
     def _photo(
         self, item: int, view: View, color: Color | None, fixed: int | None
     ) -> tuple[NDArray[np.uint8] | NDArray[np.floating], tuple[NDArray[np.floating], ...]]:
-        """What stands for the photo in `Prepared`, and the backbone's features where they are cached."""
+        """What replaces the photo in `Prepared`, and the backbone's features where they are cached."""
         if self.features is not None and fixed is not None:
             return self.features.read(item, fixed)
         if self.latents is not None:
