@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(400, "expected JSON") from error
 
     def _drain(self) -> None:
-        """A body that nobody read would be taken for the next request."""
+        """Read what is left of a body, which would be taken for the next request."""
         if 0 < self._left <= LARGEST:
             left = self._left
             while left > 0 and (part := self.rfile.read(min(left, 2**16))):
