@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import platform
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from ldmseg.atomic import write_json
+
+if TYPE_CHECKING:
+    from ldmseg import LDMSegPipeline
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def write_result(name: str, figures: dict[str, Any], command: str) -> Path:
-    """Save `figures` as `benchmarks/results/<name>.json` beside what they were measured with; the path is returned."""
+def write_result(name: str, figures: dict[str, Any], command: str, pipe: LDMSegPipeline | None = None) -> Path:
+    """Save `figures` beside what they were measured with; the path is returned.
+
+    The file is `benchmarks/results/<name>.json`, or `<name>.dirty.json`, which git ignores, where source or benchmarks differed from the
+    commit when the benchmark began.
+
+    Args:
+        pipe: the model that was measured; its weights' hash and its configuration are saved too.
+    """
     record = {
         "benchmark": name,
         "command": command,
-        "commit": commit(),
+        "commit": _BEGUN,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
+        **({} if pipe is None else {"model": model(pipe)}),
         "figures": figures,
     }
-    return write_json(RESULTS / f"{name}.json", record, indent=2)
+    return write_json(RESULTS / f"{name}{'.dirty' if _BEGUN['dirty'] else ''}.json", record, indent=2)
+
+
+def model(pipe: LDMSegPipeline) -> dict[str, Any]:
+    """What identifies a model: a hash of all its weights, and what its calls do by default."""
+    digest = hashlib.sha256()
+    for name, part in sorted(pipe.components.items()):
+        for key, tensor in sorted(part.state_dict().items()) if isinstance(part, torch.nn.Module) else ():
+            digest.update(f"{name}.{key}".encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    config = {key: pipe.config[key] for key in ("image_size", "id_policy", "inference")}
+    return {"weights_sha256": digest.hexdigest(), **config}
 
 
 def command_line() -> str:
@@ -41,14 +66,12 @@ def commit() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """The processor and the versions that matter; torch's (and the accelerator's) only where a benchmark imported it."""
+    """The processor and the versions that matter"""
     found: dict[str, Any] = {"cpu": _cpu_model(), "cores": os.cpu_count(), "python": platform.python_version()}
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        found["torch"] = torch.__version__
-        found["threads"] = torch.get_num_threads()
-        if torch.cuda.is_available():
-            found["gpu"] = torch.cuda.get_device_name()
+    found["torch"] = torch.__version__
+    found["threads"] = torch.get_num_threads()
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
     return found
 
 
@@ -66,3 +89,6 @@ def _git(*arguments: str) -> str:
     except OSError:
         return ""
     return done.stdout.strip()
+
+
+_BEGUN = commit()  # when the benchmark began: what it measures was imported then

@@ -141,7 +141,7 @@ def main() -> None:
         one, best, pq = 100 * summary.covering_one, 100 * summary.covering_best, 100 * summary.pq_best
         print(f"{name}: covering by one {one:.1f}, best {best:.1f}; best PQ {pq:.1f}; spread {100 * summary.spread:.1f}")
     draw(summaries, images, correlations["model"], arguments.picture)
-    write_result(arguments.name, figures, command_line())
+    write_result(arguments.name, figures, command_line(), pipe)
 
 
 if __name__ == "__main__":

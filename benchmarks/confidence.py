@@ -37,7 +37,7 @@ class Recording:
     """The pipeline, and the samples that it drew, so that other rules can be tried on the same ones."""
 
     def __init__(self, pipe: LDMSegPipeline) -> None:
-        self.pipe, self.config = pipe, pipe.config
+        self.pipe, self.options = pipe, pipe.options
         self.samples: list[Sequence[PanopticMap]] = []
 
     def __call__(self, image: Any, **options: Any) -> LDMSegOutput:
@@ -138,7 +138,7 @@ def main() -> None:
         print(name, found["pq_one_sample_mean"], "->", found["pq_consensus_by_samples"], pixels, flush=True)
     draw_reliability([(name, report.pixels) for name, report in reports.items()], arguments.pictures / "reliability.png")
     draw_examples(pipe, scenes, min(arguments.examples, arguments.images), arguments.samples, arguments.pictures / "confidence.png")
-    write_result(arguments.name, figures, command_line())
+    write_result(arguments.name, figures, command_line(), pipe)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 | 10 | the same noise with different photos |
 | S4 | the clean estimate at some of the steps |
 
-Figure 9 is `benchmarks/inpainting.py`. `--only 3 7` draws some of them. What the curves show goes to `benchmarks/results/figures.json`.
+Figure 9 is `benchmarks/inpainting.py`. `--only 3 7` draws some of them. What the curves show goes to `benchmarks/results/figure_N.json`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from _results import RESULTS, command_line, write_result
+from _results import command_line, write_result
 from PIL import Image
 
 from ldmseg import LDMSegPipeline, NoiseSchedule, PanopticMap, PanopticQuality, load_config, load_dataset
@@ -209,11 +209,8 @@ def main() -> None:
         "10": lambda: noise_as_queries(pipe, data),
         "s4": torch.no_grad()(lambda: estimates(pipe, data)),
     }
-    saved = RESULTS / "figures.json"
-    figures = json.loads(saved.read_text())["figures"] if saved.exists() else {}
     for name in arguments.only or makers:
-        figures[f"figure_{name}"] = makers[name]()
-        write_result("figures", figures, command_line())
+        write_result(f"figure_{name}", makers[name](), command_line(), pipe)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def main() -> None:
     if "coco100" in arguments.data:
         photos = Shrunk(load_dataset(f"coco-panoptic:{arguments.shared / 'data/coco100'}"), PHOTO_SIDE)
         figures["coco100"] = measure(pipe, "coco100", photos, PHOTO_SIDE, arguments)
-    write_result(arguments.name, figures, command_line())
+    write_result(arguments.name, figures, command_line(), pipe)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def main() -> None:
     }
     if arguments.metrics:
         draw_curve(arguments.metrics, arguments.curve)
-    write_result("model", figures, command_line())
+    write_result("model", figures, command_line(), pipe)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,8 @@ def main() -> None:
         f" --model RUN/pipeline --votes {votes}" if arguments.model else ""
     )
     figures["processes"] = arguments.processes
-    write_result("nuclei", {**figures, "ceiling": {"images": arguments.ceiling_images, **ceilings}, "watershed_settings": chosen}, command)
+    record = {**figures, "ceiling": {"images": arguments.ceiling_images, **ceilings}, "watershed_settings": chosen}
+    write_result("nuclei", record, command, _loaded(arguments.model or "default"))
 
 
 if __name__ == "__main__":

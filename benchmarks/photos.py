@@ -81,7 +81,7 @@ def main() -> None:
         scenes = load_dataset(f"scenes:{arguments.scenes}:val", size=pipe.config["image_size"])
         figures["scenes"] = [unaided(pipe, scenes, arguments.seeds[:1], num_inference_steps=steps) for steps in arguments.steps]
     if arguments.name:
-        write_result(arguments.name, figures, command_line())
+        write_result(arguments.name, figures, command_line(), pipe)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ldmseg.errors import InputError
-from ldmseg.metrics.covering import best_match, covering, covering_matrix, mean_distance, quality_matrix
+from ldmseg.metrics.covering import covering, covering_matrix, mean_distance, quality_matrix
 from ldmseg.panoptic import PanopticMap
 
 maps = arrays(np.int32, (4, 5), elements=st.sampled_from([0, 1, 2, 9])).map(PanopticMap)
@@ -52,10 +52,7 @@ def test_matrices_are_predictions_by_targets() -> None:
     halves, whole = PanopticMap(np.array([[1, 1, 2, 2]])), PanopticMap(np.array([[5, 5, 5, 5]]))
     assert covering_matrix([halves, whole, whole], [halves, whole]).tolist() == [[1, 0.5], [0.5, 1], [0.5, 1]]
     assert quality_matrix([halves, whole, whole], [halves, whole]).tolist() == [[1, 0], [0, 1], [0, 1]]
-    assert best_match(covering_matrix([halves], [halves, whole])).tolist() == [1, 0.5]
     assert covering_matrix([], [halves]).shape == (0, 1)
-    with pytest.raises(InputError, match="at least one prediction"):
-        best_match(np.zeros((0, 2)))
 
 
 def test_distance_leaves_out_a_map_and_itself() -> None:

@@ -13,8 +13,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(gt=0, le=10)]
 Labelling = Literal["dense", "things_only", "figure_ground"]
-# What accelerate can hand figures to; each needs its own package.
-Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
+Tracker = Literal["tensorboard"]  # what accelerate can hand figures to and was tried here
 
 
 class Config(BaseModel):

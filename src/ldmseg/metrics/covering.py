@@ -43,17 +43,6 @@ def quality_matrix(predictions: Sequence[PanopticMap], targets: Sequence[Panopti
     return np.array([[_quality(p, t) for t in targets] for p in predictions]).reshape(len(predictions), len(targets))
 
 
-def best_match(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(P, T) -> (T,) what the best of the predictions reaches for each target.
-
-    Raises:
-        InputError: there is no prediction.
-    """
-    if len(matrix) == 0:
-        raise InputError("matrix: expected at least one prediction, got none")
-    return matrix.max(0)
-
-
 def mean_distance(matrix: NDArray[np.float64], *, same: bool = False) -> float:
     """The mean of 1 - score over all pairs; with `same` both sides are the same maps, of which none is compared with itself."""
     distance = 1 - matrix

@@ -1,4 +1,4 @@
-"""What lets people follow a run: accelerate's trackers (TensorBoard, Weights & Biases, MLflow, ..), `curves.png`, and who trained it."""
+"""What lets people follow a run: accelerate's trackers (TensorBoard), `curves.png`, and who trained it."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ class Watch:
         if not self.enabled:
             return
         try:
-            self.accelerator.init_trackers(PROJECT, init_kwargs=_options(self.run, step))
+            self.accelerator.init_trackers(PROJECT, init_kwargs=_options(step))
             for tracker in self.accelerator.trackers:
-                if step == 0 or tracker.name != "tensorboard":  # it would list the configuration as another run each time
+                if step == 0:  # it would list the configuration as another run each time
                     tracker.store_init_configuration(_flat(self.config.model_dump(mode="json")))
         except Exception as error:  # each tracker has its own
             reason = " ".join(str(error).split())[:300]
@@ -94,7 +94,7 @@ class Watch:
                 sheet.save(temporary, format="PNG")
             for tracker in self._trackers():
                 with self._surviving(tracker):
-                    _log_sheet(tracker, sheet, step)
+                    tracker.log_images({"samples": np.asarray(sheet.convert("RGB"))[None]}, step=step, dataformats="NHWC")
         try:
             draw_curves(read_history(self.run), self.run / "curves.png", self.run.resolve().name)
         except InputError as error:
@@ -126,18 +126,9 @@ class Watch:
         )
 
 
-def _options(run: Path, step: int) -> dict[str, dict[str, Any]]:
-    """What each tracker calls the run. TensorBoard drops what a killed process wrote after its last checkpoint, and sees it anew."""
-    name = run.resolve().name
-    return {"tensorboard": {"purge_step": step + 1}, "wandb": {"name": name, "dir": str(run)}, "mlflow": {"run_name": name}}
-
-
-def _log_sheet(tracker: GeneralTracker, sheet: Image.Image, step: int) -> None:
-    """Only where a tracker's way of taking pictures is known."""
-    if tracker.name == "tensorboard":
-        tracker.log_images({"samples": np.asarray(sheet.convert("RGB"))[None]}, step=step, dataformats="NHWC")
-    elif tracker.name == "wandb":
-        tracker.log_images({"samples": [sheet]}, step=step)
+def _options(step: int) -> dict[str, dict[str, Any]]:
+    """TensorBoard drops what a killed process wrote after its last checkpoint."""
+    return {"tensorboard": {"purge_step": step + 1}}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
