@@ -40,6 +40,11 @@ class Pixel:
     pinned: bool = False
 
 
+@pytest.fixture(autouse=True)
+def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda handle: None)  # thousands of steps: the disk would take most of the time
+
+
 Reference = dict[tuple[int, int], Pixel]
 
 
@@ -90,10 +95,7 @@ def reference_of(state: State) -> Reference:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_sessions_agree_with_the_reference_and_every_step_can_be_undone_and_redone(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.fsync", lambda handle: None)  # thousands of steps: the disk would take most of the time
+def test_random_sessions_agree_with_the_reference_and_every_step_can_be_undone_and_redone(seed: int, tmp_path: Path) -> None:
     dice = random.Random(seed)
     history = History(tmp_path / "a.journal", (HEIGHT, WIDTH))
     done, undone = [history.state], list[State]()

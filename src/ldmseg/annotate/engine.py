@@ -135,11 +135,11 @@ class Engine:
                 if self._wanted is not None:
                     key, self._wanted = self._wanted, None
                     return key, False
-                if self._judge is not None and not self._change.wait(IDLE):
-                    key, self._judge = self._judge, None
-                    return key, True
-                if self._judge is None:
-                    self._change.wait()
+                judged = self._judge
+                told = self._change.wait(IDLE if judged is not None else None)
+                if not told and judged is not None and self._judge == judged:
+                    self._judge = None
+                    return judged, True
             return None
 
     def _tell(self, key: str, stage: Stage) -> None:

@@ -181,6 +181,8 @@ class History:
         try:
             for body, end in _records(data):  # noqa: B007  # `end` is where the last whole record ends
                 self._apply(body)
+        except InputError:
+            raise
         except (KeyError, IndexError, ValueError, struct.error, zlib.error) as error:
             raise InputError(f"output: the journal '{self.path}' is damaged; move it away to begin this photo anew") from error
         if end < len(data):  # the process was killed while it wrote this record, which nobody was told of

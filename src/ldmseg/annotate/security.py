@@ -32,8 +32,8 @@ HEADERS = (
 )
 
 
-class TooLarge(Exception):
-    """A body of more bytes than are read."""
+class TooLargeError(Exception):
+    """A body of more bytes than are read; the application answers it with 413."""
 
 
 def make_token() -> str:
@@ -117,28 +117,22 @@ class Guard:
         await send({"type": "http.response.body", "body": b""})
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        read, began = 0, False
+        read = 0
 
         async def counted() -> MutableMapping[str, Any]:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
             if read > self.body:
-                raise TooLarge
+                raise TooLargeError(f"expected a body of at most {self.body} bytes")
             return message
 
         async def with_headers(message: MutableMapping[str, Any]) -> None:
-            nonlocal began
             if message["type"] == "http.response.start":
-                began = True
                 message["headers"] = [*message.get("headers", []), *HEADERS]
             await send(message)
 
-        try:
-            await self.app(scope, counted, with_headers)
-        except TooLarge:
-            if not began:
-                await _answer(send, 413, f"expected a body of at most {self.body} bytes")
+        await self.app(scope, counted, with_headers)
 
 
 async def _answer(send: Send, status: int, reason: str) -> None:

@@ -25,6 +25,7 @@ from ldmseg.annotate.events import Events
 from ldmseg.annotate.operations import fresh_ids, read_operation
 from ldmseg.annotate.photos import THUMBNAIL, as_jpeg
 from ldmseg.annotate.project import NoPhotoError, Project
+from ldmseg.annotate.security import TooLargeError
 from ldmseg.annotate.session import PhotoSession, StaleError
 from ldmseg.errors import InputError, quoted
 from ldmseg.palette import PALETTE
@@ -61,7 +62,7 @@ def create_app(services: Services) -> FastAPI:
 
     app = FastAPI(title="ldmseg annotate", docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
     app.state.services = services
-    for failure, handler in ((InputError, _bad), (StaleError, _stale), (NoPhotoError, _missing)):
+    for failure, handler in ((InputError, _bad), (StaleError, _stale), (NoPhotoError, _missing), (TooLargeError, _too_large)):
         app.add_exception_handler(failure, handler)  # type: ignore[arg-type]  # starlette's type knows Exception only
     app.get("/")(_page)
     app.get("/api/project")(_project)
@@ -97,6 +98,10 @@ async def _bad(_: Request, error: InputError) -> Response:
 async def _stale(request: Request, _: StaleError) -> Response:
     session = _services(request).project.session(request.path_params["key"])
     return JSONResponse({"error": "the map was changed elsewhere"}, 412, {"ETag": _tag(session.revision)})
+
+
+async def _too_large(_: Request, error: TooLargeError) -> Response:
+    return JSONResponse({"error": str(error)}, 413, {"Connection": "close"})
 
 
 async def _missing(_: Request, __: NoPhotoError) -> Response:

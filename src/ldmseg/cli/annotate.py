@@ -54,7 +54,7 @@ def annotate(
 
     local = host in (LOCAL, "localhost", "::1")
     if not local and (token is None or len(token) < 16):
-        raise InputError("--host: others can reach this address: choose a --token of at least 16 characters; who has it can change the work")
+        raise InputError("--host: others can reach this address: choose a --token of 16 characters or more; who has it can change the work")
     folder = _beside(images) if output is None else output
 
     def load() -> Any:
