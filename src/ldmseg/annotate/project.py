@@ -122,8 +122,9 @@ class Project:
                 session = self._alive[key] = PhotoSession(history, self._given(photo))
             self._recent[key] = session
             self._recent.move_to_end(key)
-            unsaved = self.unsaved()
-            for old in [k for k in self._recent if k not in unsaved][: max(0, len(self._recent) - OPEN)]:
+            unsaved = {key, *self.unsaved()}
+            spare = [k for k, other in self._recent.items() if k not in unsaved and not other.awaits]
+            for old in spare[: max(0, len(self._recent) - OPEN)]:
                 del self._recent[old]
             return session
 
@@ -208,6 +209,17 @@ class Project:
                 _remove_if_empty(other)
             self._store()
             self._saved[key] = snapshot.revision
+
+    def recover(self) -> None:
+        """Save what is in the journals alone, because the process was killed before it could.
+
+        Raises:
+            InputError: something cannot be read or written.
+        """
+        for key, photo in self.photos.items():
+            journal, png = self.folder / "journals" / f"{photo.stem}.journal", self.folder / "panoptic" / _png_name(photo)
+            if photo.shape is not None and journal.is_file() and not (png.is_file() and png.stat().st_mtime > journal.stat().st_mtime):
+                self.save(key)
 
     def save_all(self) -> None:
         for key in self.unsaved():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -29,6 +30,8 @@ from ldmseg.annotate.security import TooLargeError
 from ldmseg.annotate.session import PhotoSession, StaleError
 from ldmseg.errors import InputError, quoted
 from ldmseg.palette import PALETTE
+
+logger = logging.getLogger(__name__)
 
 STATIC = files("ldmseg.annotate") / "static"
 SAVE_EVERY = 1.0
@@ -81,6 +84,10 @@ def create_app(services: Services) -> FastAPI:
 
 def _save(services: Services, stop: threading.Event) -> None:
     """Write what has changed, until the end."""
+    try:
+        services.project.recover()
+    except InputError as error:
+        logger.warning("%s", error)
     while not stop.wait(SAVE_EVERY):
         for key in services.project.unsaved():
             try:
@@ -254,6 +261,7 @@ def _told(session: PhotoSession) -> dict[str, Any]:
             "next": fresh_ids(state, 1)[0] if len(labels) < MAX_ID else None,
             "undo": history.last_actor,
             "redo": history.can_redo,
+            "awaits": session.awaits,
             "shares": asdict(session.shares()),
         }
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ldmseg.atomic import check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import say
 from ldmseg.errors import InputError
@@ -56,6 +57,7 @@ def annotate(
     if not local and (token is None or len(token) < 16):
         raise InputError("--host: others can reach this address: choose a --token of 16 characters or more; who has it can change the work")
     folder = _beside(images) if output is None else output
+    check_output_folder(folder)
 
     def load() -> Any:
         from ldmseg.cli.models import load_pipeline

@@ -386,7 +386,6 @@ export class Editor extends EventTarget {
     if (kind === "offline") this.online = false;
     else if (kind === "hello") {
       this.online = true;
-      this.stage = "idle";
       this.refresh();
     } else if (kind === "stage") this.heardStage(values);
     else if (kind === "changed" && values.photo === this.key && values.by !== api.PAGE) this.refresh();
@@ -401,7 +400,7 @@ export class Editor extends EventTarget {
   heardStage({ photo, stage, revision }) {
     if (!photo || photo === this.key) this.stage = stage;
     if (photo !== this.key) return;
-    if ((stage === "first" || stage === "final") && this.told && revision > this.told.revision) this.refresh();
+    if (this.told && (stage === "final" || (stage === "first" && revision > this.told.revision))) this.refresh();
     if (stage === "confidence") this.loadConfidence();
     if (stage === "failed") this.message = "The model failed on this photo; you can still paint.";
   }

@@ -50,6 +50,7 @@ class Page {
     const { dataset } = document.body;
     dataset.ready = editor.cells ? "yes" : "no";
     dataset.stage = editor.stage;
+    dataset.awaits = editor.told ? editor.told.awaits : "";
     dataset.revision = editor.told ? editor.told.revision : "";
     dataset.waiting = editor.waiting;
     dataset.mismatches = editor.mismatches;
