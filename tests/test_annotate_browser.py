@@ -477,3 +477,21 @@ def test_a_page_without_the_token_tells_how_to_open_it(chromium: Any, photos: Pa
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(server.address.split("/?")[0] + "/api/project")
         assert json.loads((server.project / "annotate.json").read_text())["version"] == 1
+
+
+def test_the_documentations_picture(chromium: Any, tmp_path: Path) -> None:
+    """`LDMSEG_PICTURES=1` puts it where docs/annotate.md shows it."""
+    (tmp_path / "photos").mkdir()
+    for number in range(5):
+        Image.fromarray(generate_scene(10_000_000 + number, 480).image[:360]).save(tmp_path / "photos" / f"scene{number}.png")
+    (tmp_path / "classes.txt").write_text("animal\nvehicle\nsky, stuff\nground, stuff\n")
+    options = ("--labels", str(tmp_path / "classes.txt"), "--steps", "20")
+    with served(tmp_path / "photos", tmp_path / "project", "default", *options) as server:
+        with window(chromium, server, viewport={"width": 1280, "height": 720}) as one:
+            one.press("n")
+            one.drag((150, 240), (230, 250))
+            one.press("1")
+            picture = one.page.screenshot()
+            assert len(picture) > 50_000
+            if os.environ.get("LDMSEG_PICTURES"):
+                (Path(__file__).resolve().parents[1] / "docs" / "images" / "annotate.png").write_bytes(picture)

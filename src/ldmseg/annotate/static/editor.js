@@ -15,6 +15,7 @@ export class Editor extends EventTarget {
     this.told = null; // what the server said of the state that is shown
     this.queue = []; // operations that the server has not answered yet, the first of them is on its way
     this.sending = false;
+    this.acts = 0; // operations so far
     this.drawing = null; // a copy of the map from before the stroke that is being drawn
     this.behind = false; // the server has a newer map than the one that is shown
     this.tool = "brush";
@@ -139,12 +140,13 @@ export class Editor extends EventTarget {
 
   /** Show the server's map, unless something here is newer. */
   async load() {
-    const key = this.key;
+    const { key, acts } = this;
     const { told, cells } = decode(await api.getMap(key));
     if (this.key !== key || this.queue.length || this.drawing) {
-      this.behind = true;
+      this.behind = this.key === key;
       return false;
     }
+    if (this.acts !== acts) return this.load(); // what came may be from before an operation that is done by now
     this.behind = false;
     this.cells = cells;
     this.told = told;
@@ -199,6 +201,7 @@ export class Editor extends EventTarget {
     }
     if (operation.kind === "classify") operation.ids.forEach((id) => (this.told.labels[id] = [operation.category, this.labelOf(id)[1]]));
     this.queue.push({ operation, known });
+    this.acts += 1;
     if (known) this.showAll();
     this.confidence = null;
     this.changed();
