@@ -1,5 +1,5 @@
 # make demo [IMAGE=photo.jpg]   segment and complete example pictures with the bundled model
-# make test                     the fast tests;  make slow: the slow ones;  make check: ruff and mypy
+# make test                     the fast tests;  make slow: the slow ones;  make check: ruff and mypy;  make docs: the site
 # make figures                  redraw the paper's figures (docs/figures.md); an hour on two cores
 # Everything runs in .venv, which the first call creates.
 
@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 # One thread per test worker, so that two workers do not fight for two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env demo figures test slow check clean
+.PHONY: help env demo figures test slow check docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer was not found; name it with PYTHON=/path/to/python" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV); the first time this takes some minutes"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]' --constraint constraints.txt
 	@touch $@
 
 demo: $(STAMP)
@@ -58,5 +58,8 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) $(DEMO) build dist
+	rm -rf $(VENV) $(DEMO) build dist site

@@ -3,8 +3,9 @@
     python benchmarks/inpainting.py --shared ../shared
 
 The block sizes are figure 9's, 16 to 256 px of an image of 512, in proportion: 4 to 64 px of a scene of 128, 8 to 128 px of a photo whose
-longer side is 256. Photos are shrunk to that because the random walker needs ten seconds for one of 640 x 480; the bundled model sees
-them at 128 x 128 either way. Part of it: `--data scenes`, `--methods condition`, `--no-walker`.
+longer side is 256; the bundled model sees them at 128 x 128. The baseline `walker` is the border step without a network: what a method
+has above it, the network has earned; `--also-drawn` shows every method without that step. Part of it: `--data scenes`,
+`--methods condition`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def measure(pipe: LDMSegPipeline, name: str, data: PanopticDataset, side: int, a
         data,
         cases=cases,
         methods=arguments.methods,
-        baselines=[b for b in get_args(Baseline) if arguments.walker or b != "walker"],
+        also_drawn=arguments.also_drawn,
         num_inference_steps=arguments.steps,
         boundaries=arguments.boundaries,
         ensemble_size=arguments.ensemble_size,
@@ -115,10 +116,10 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--block-sizes", nargs="+", type=int, default=list(FIGURE_9), help="px of 512")
     parser.add_argument("--methods", nargs="+", help="default: all that the model has")
-    parser.add_argument("--walker", action=argparse.BooleanOptionalAction, default=True, help="the slowest baseline")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--ensemble-size", type=int, default=1, help="samples of each image that every method draws and votes on")
     parser.add_argument("--boundaries", choices=get_args(Boundaries), help="drawn: as in the paper; default: as the model has it")
+    parser.add_argument("--also-drawn", action="store_true", help="every method once more with its borders as drawn, beside them")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--pictures", type=Path, default=RESULTS.parents[1] / "docs" / "images")
     parser.add_argument("--name", default="inpainting", help="of the result's file")
@@ -130,7 +131,8 @@ def main() -> None:
         side = pipe.config["image_size"]
         figures["scenes"] = measure(pipe, "scenes", load_dataset(f"scenes:{arguments.scenes}:val", size=side), side, arguments)
     if "coco100" in arguments.data:
-        photos = Shrunk(load_dataset(f"coco-panoptic:{arguments.shared / 'data/coco100'}"), PHOTO_SIDE)
+        held_back = load_dataset(f"coco-panoptic:{arguments.shared / 'data/coco100'}:train2017[70:100]")  # no run trains on them
+        photos = Shrunk(held_back, PHOTO_SIDE)
         figures["coco100"] = measure(pipe, "coco100", photos, PHOTO_SIDE, arguments)
     write_result(arguments.name, figures, command_line(), pipe)
 

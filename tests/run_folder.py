@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from ldmseg.config import validate_config
-from ldmseg.visualize import palette
 
 CHANGED: dict[str, Any] = {"data": {"train": "scenes:12"}, "optim": {"steps": 100, "lr": 2e-3, "batch_size": 4}}
 
@@ -42,4 +41,4 @@ def write_sheet(path: Path, number: int) -> None:
     from PIL import Image
 
     path.parent.mkdir(exist_ok=True)
-    Image.new("RGB", (60, 40), tuple(int(part) for part in palette(number % 50 + 2)[-1])).save(path)
+    Image.new("RGB", (60, 40), (5 * (number % 50), 90, 160)).save(path)

@@ -130,7 +130,7 @@ class Window:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._console)
         origin = address.split("/?")[0]
-        self.page.on("request", lambda request: None if request.url.startswith((origin, "blob:", "data:")) else self.foreign.append(request.url))
+        self.page.on("request", lambda r: None if r.url.startswith((origin, "blob:", "data:")) else self.foreign.append(r.url))
         self.page.goto(address)
         self.ready()
 
@@ -145,8 +145,8 @@ class Window:
     def settled(self) -> None:
         """Nothing is on its way, and the model has answered."""
         self.page.wait_for_function(
-            "() => { const { editor } = ldmseg; return !editor.waiting && !editor.sending && !editor.behind && editor.told && !editor.told.awaits"
-            " && document.body.dataset.waiting === '0'; }",
+            "() => { const { waiting, sending, behind, told } = ldmseg.editor;"
+            " return !waiting && !sending && !behind && told && !told.awaits && document.body.dataset.waiting === '0'; }",
             timeout=60_000,
         )
 
@@ -294,7 +294,8 @@ def test_page_and_server_agree_over_a_random_session(chromium: Any, photos: Path
       const { Mask } = await import("/static/raster.js");
       let state = 12345;
       const dice = (n) => (state = (state * 1103515245 + 12345) % 2147483648) % n;
-      const wait = async () => { while (editor.queue.length || editor.sending || editor.behind) await new Promise((r) => setTimeout(r, 2)); };
+      const pause = (time) => new Promise((done) => setTimeout(done, time));
+      const wait = async () => { while (editor.queue.length || editor.sending || editor.behind) await pause(2); };
       let wrong = 0;
       for (let step = 0; step < count; step++) {
         const { width, height } = editor.told;
@@ -305,21 +306,22 @@ def test_page_and_server_agree_over_a_random_session(chromium: Any, photos: Path
         const any = () => ids[dice(ids.length)] || 1;
         const runs = mask.runs();
         const kinds = [
-          { kind: "paint", id: any(), runs, pin: true, over: dice(2) === 0 }, { kind: "paint", id: editor.told.next, runs, over: false, color: 3 },
+          { kind: "paint", id: any(), runs, pin: true, over: dice(2) === 0 },
+          { kind: "paint", id: editor.told.next, runs, over: false, color: 3 },
           { kind: "paint", id: any(), runs, pin: false }, { kind: "erase", runs }, { kind: "merge", ids: [any(), any()] },
           { kind: "split", id: any(), runs }, { kind: "delete", ids: [any()] }, { kind: "pin", ids: [any()], on: dice(3) > 0 },
           { kind: "classify", ids: [any()], category: null },
         ];
-        const done = editor.told.undo ? [{ kind: "undo" }] : [];
-        const operation = dice(12) === 0 && done.length ? done[0] : dice(15) === 0 && editor.told.redo ? { kind: "redo" } : kinds[dice(kinds.length)];
+        let operation = kinds[dice(kinds.length)];
+        if (dice(12) === 0 && editor.told.undo) operation = { kind: "undo" };
+        else if (dice(12) === 0 && editor.told.redo) operation = { kind: "redo" };
         editor.act(operation);
         const burst = dice(3) === 0;
         if (burst) editor.act({ kind: "paint", id: any(), runs, over: true });
         await wait();
         if (checksum(editor.cells) !== editor.told.checksum) wrong += 1;
-        if (dice(10) === 0) await new Promise((r) => setTimeout(r, 120));
+        if (dice(10) === 0) await pause(120);
         await wait();
-        if (!editor.segments.size) { editor.act({ kind: "propose" }); await wait(); await new Promise((r) => setTimeout(r, 300)); }
       }
       await wait();
       return [wrong, editor.mismatches];
@@ -486,12 +488,14 @@ def test_the_documentations_picture(chromium: Any, tmp_path: Path) -> None:
         Image.fromarray(generate_scene(10_000_000 + number, 480).image[:360]).save(tmp_path / "photos" / f"scene{number}.png")
     (tmp_path / "classes.txt").write_text("animal\nvehicle\nsky, stuff\nground, stuff\n")
     options = ("--labels", str(tmp_path / "classes.txt"), "--steps", "20")
-    with served(tmp_path / "photos", tmp_path / "project", "default", *options) as server:
-        with window(chromium, server, viewport={"width": 1280, "height": 720}) as one:
-            one.press("n")
-            one.drag((150, 240), (230, 250))
-            one.press("1")
-            picture = one.page.screenshot()
-            assert len(picture) > 50_000
-            if os.environ.get("LDMSEG_PICTURES"):
-                (Path(__file__).resolve().parents[1] / "docs" / "images" / "annotate.png").write_bytes(picture)
+    with (
+        served(tmp_path / "photos", tmp_path / "project", "default", *options) as server,
+        window(chromium, server, viewport={"width": 1280, "height": 720}) as one,
+    ):
+        one.press("n")
+        one.drag((150, 240), (230, 250))
+        one.press("1")
+        picture = one.page.screenshot()
+        assert len(picture) > 50_000
+        if os.environ.get("LDMSEG_PICTURES"):
+            (Path(__file__).resolve().parents[1] / "docs" / "images" / "annotate.png").write_bytes(picture)

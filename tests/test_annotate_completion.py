@@ -55,7 +55,8 @@ def test_whatever_the_model_answers_pins_and_untouched_segments_stay(
     before: np.ndarray, pins: np.ndarray, area: np.ndarray, answer: np.ndarray, data: st.DataObject
 ) -> None:
     state = State(packed(before, pins))
-    operation = data.draw(st.sampled_from([Paint(3, area), Paint(7, area, pin=False), Erase(area), Delete((1, 2)), Paint(8, area, over=False)]))
+    paints = [Paint(3, area), Paint(7, area, pin=False), Paint(8, area, over=False)]
+    operation = data.draw(st.sampled_from([*paints, Erase(area), Delete((1, 2))]))
     state, edits = after(state, operation)
     if data.draw(st.booleans()):
         edits = Edits(edits.area, edits.painted, edits.under, whole=True)
@@ -119,8 +120,7 @@ def test_a_whole_proposal_keeps_the_ids_of_the_segments_that_it_finds_again() ->
 
 def test_pins_names_and_merges_ask_nothing() -> None:
     for operation in (Pin(()), Merge((1, 2))):
-        state, edits = after(halves(), operation)
-        assert not edits
+        assert not after(halves(), operation)[1]
     assert question(State(packed(np.ones(SHAPE, int), np.ones(SHAPE, bool))), Edits(np.zeros(SHAPE, bool), whole=True), MOST) is None
 
 

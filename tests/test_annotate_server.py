@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from annotating import ADDRESS, TOKEN, Site, make_photos, site
+from annotating import TOKEN, Site, make_photos, site
 from PIL import Image
 
 from ldmseg.annotate.cells import checksum, ids_of, pins_of
@@ -79,7 +79,8 @@ def test_two_windows_and_the_second_is_told(here: Site) -> None:
 
 
 def test_finished_photos_are_a_data_set_and_the_others_its_drafts(here: Site) -> None:
-    classes = [{"id": 2, "name": "sky", "isthing": False, "color": [1, 2, 3]}, {"id": 3, "name": "cat", "isthing": True, "color": [4, 5, 6]}]
+    sky = {"id": 2, "name": "sky", "isthing": False, "color": [1, 2, 3]}
+    classes = [sky, {"id": 3, "name": "cat", "isthing": True, "color": [4, 5, 6]}]
     assert here.client.put("/api/classes", json=classes).status_code == 200
     for key in here.keys[:2]:
         here.opened(key)
@@ -113,7 +114,7 @@ def test_a_partial_map_is_pinned_from_the_beginning(tmp_path: Path) -> None:
         _, cells = found.map(key)
         assert np.array_equal(pins_of(cells), given > 0) and (cells > 0).all() and len(set(ids_of(cells)[given > 0].tolist())) == 1
     write_label_png(tmp_path / "partial" / "photo0.png", PanopticMap(given[:-1]))
-    with pytest.raises(InputError, match="--partial: .*expected 56x64, the size of .*got 56x63"), site(
+    with pytest.raises(InputError, match=r"--partial: .*expected 56x64, the size of .*got 56x63"), site(
         photos, tmp_path / "other", partial=tmp_path / "partial"
     ):
         pass
@@ -183,7 +184,9 @@ def test_without_the_token_nothing_is_answered(here: Site) -> None:
     assert "HttpOnly" in entered.headers["set-cookie"] and "SameSite=Strict" in entered.headers["set-cookie"]
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/static/../server.py", "/static/%2e%2e/server.py", "/api/photos/..%2f..%2fetc"])
+@pytest.mark.parametrize(
+    "path", ["/docs", "/redoc", "/openapi.json", "/static/../server.py", "/static/%2e%2e/server.py", "/api/photos/..%2f..%2fetc"]
+)
 def test_what_is_not_there(here: Site, path: str) -> None:
     assert here.client.get(path).status_code == 404
 
@@ -207,7 +210,8 @@ def test_a_thousand_malformed_requests(here: Site, caplog: pytest.LogCaptureFixt
             body["kind"] = dice.choice(["paint", "erase", "merge", "split", "delete", "pin", "classify"])
         raw = dice.choice([None, b"", b"{", b"[" * 100_000, b"\xff\xfe", b"NaN"])
         tag = dice.choice([f'"{before}"', '"x"', "", '"-1"', "9" * 40])
-        target = dice.choice([f"/api/photos/{key}/operations", "/api/photos/nobody/operations", "/api/classes", f"/api/photos/{key}/finished"])
+        photo = f"/api/photos/{key}"
+        target = dice.choice([f"{photo}/operations", "/api/photos/none/operations", "/api/classes", f"{photo}/finished"])
         method = "POST" if target.endswith("operations") else "PUT"
         content = raw if raw is not None and dice.random() < 0.4 else _json(body)
         answer = here.client.request(method, target, content=content, headers={"If-Match": tag})

@@ -71,6 +71,9 @@ def test_show_draws_photo_and_map_side_by_side(capsys: pytest.CaptureFixture[str
 def test_show_reads_what_scenes_writes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     done(capsys, "data", "scenes", "-o", tmp_path / "scenes", "--count", 1, "--size", 32)
     done(capsys, "data", "show", "--data", f"coco-panoptic:{tmp_path / 'scenes'}", "-o", tmp_path / "sheet.png")
+    done(capsys, "data", "show", "--data", "scenes:3:val", "-o", tmp_path / "wide.png", "--columns", 3, "--tile", 32)
+    with Image.open(tmp_path / "wide.png") as sheet:
+        assert sheet.width == 4 + 6 * 36  # photo and map, three times
     assert (tmp_path / "sheet.png").is_file()
 
 

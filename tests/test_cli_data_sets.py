@@ -84,7 +84,7 @@ def test_convert_says_what_it_wrote_and_what_is_lost(capsys: pytest.CaptureFixtu
         f"2 images with 6 segments written; use them as labels:{out}:val",
         "not kept, because labels does not hold it: the categories",
         "not kept, because labels does not hold it: the mark of 2 crowds, which are now plain segments",
-        "not kept, because labels does not hold it: what the JSON says beyond the annotations (licences, origin)",
+        "not kept, because labels does not hold it: the JSON's fields beside the annotations (licences, origin)",
     ]
     stems = ("000000000139", "000000000278")
     assert files_in(out) == {*(f"images/val/{stem}.jpg" for stem in stems), *(f"masks/val/{stem}.png" for stem in stems)}

@@ -96,9 +96,10 @@ def test_an_ensemble_tells_how_sure_it_is(capsys: pytest.CaptureFixture[str], tm
     image = inpaint(capsys, model, *args, "--json").json()["images"][0]
     assert files_in(tmp_path / "out") == {"a.png", "a_overlay.png", "a_panels.png", "a_confidence.png", "panoptic.json"}
     assert 0 < image["confidence_mean"] <= 1
-    assert Image.open(image["confidence"]).size == (WIDTH, HEIGHT)
-    panels = Image.open(image["panels"])
-    assert panels.width > 3.9 * 384  # photo, given, map, confidence
+    with Image.open(image["confidence"]) as confidence:
+        assert confidence.width == WIDTH and confidence.height > HEIGHT  # a bar tells what the colours mean
+    with Image.open(image["panels"]) as panels:
+        assert panels.width > 3.9 * 480  # photo, given, map, confidence
     ids = open_root(tmp_path / "out")[0].read_map().ids
     assert np.array_equal(ids[given.ids > 0], given.ids[given.ids > 0])
 
@@ -158,3 +159,41 @@ def test_a_model_without_partial_map_channels(capsys: pytest.CaptureFixture[str]
     assert "method" in refused(capsys, "inpaint", *args, "--model", folder, "--device", "cpu", "--method", "condition")
     inpaint(capsys, folder, *args)
     assert (open_root(tmp_path / "out")[0].read_map().ids[partial_map(1).ids > 0] == 1).all()
+
+
+def test_strokes_on_a_layer_come_back_in_their_colours(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    layer = np.zeros((HEIGHT, WIDTH, 4), dtype=np.uint8)
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    for number, color in enumerate(colors):
+        layer[6:18, 12 * number + 2 : 12 * number + 10] = (*color, 255)
+    Image.fromarray(layer).save(tmp_path / "layer.png")
+    inpaint(capsys, model, photo(tmp_path / "a.png"), "--partial", tmp_path / "layer.png", "-o", tmp_path / "out")
+    overlay = np.asarray(Image.open(tmp_path / "out" / "a_overlay.png")).astype(int)
+    picture = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
+    for number, color in enumerate(colors):
+        at = slice(8, 16), slice(12 * number + 4, 12 * number + 8)
+        assert np.abs(overlay[at] - (picture[at] + color) / 2).max() <= 1
+
+
+def test_a_white_paper_is_told_and_left_out_on_request(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    drawn = np.full((HEIGHT, WIDTH, 3), 255, dtype=np.uint8)
+    drawn[4:10, 4:20] = (255, 0, 0)
+    Image.fromarray(drawn).save(tmp_path / "white.png")
+    args = [photo(tmp_path / "a.png"), "--partial", tmp_path / "white.png", "-o", tmp_path / "out"]
+    assert "--unknown white" in inpaint(capsys, model, *args).err
+    result = inpaint(capsys, model, *args, "--unknown", "white")
+    assert "warning" not in result.err
+    ids = open_root(tmp_path / "out")[0].read_map().ids
+    assert (ids[4:10, 4:20] == 255).all() and (ids != 0xFFFFFF).all()
+    assert "--unknown: expected a colour" in refused(capsys, "inpaint", *args, "--unknown", "paper")
+
+
+def test_a_jpeg_is_refused_and_can_be_cleaned(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    drawn = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    drawn[4:20, 4:20], drawn[4:20, 24:36] = (255, 0, 0), (0, 0, 255)
+    Image.fromarray(drawn).save(tmp_path / "drawn.jpg")
+    args = [photo(tmp_path / "a.png"), "--partial", tmp_path / "drawn.jpg", "-o", tmp_path / "out"]
+    assert "JPEG" in refused(capsys, "inpaint", *args)
+    inpaint(capsys, model, *args, "--clean-partial")
+    ids = open_root(tmp_path / "out")[0].read_map().ids
+    assert len(np.unique(ids[6:18, 6:18])) == 1

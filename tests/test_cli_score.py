@@ -83,3 +83,11 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, truth: Pan
     assert "nowhere.json" in refused(capsys, "score", "--gt", gt, "--pred", tmp_path / "nowhere.json")
     assert "text.json" in refused(capsys, "score", "--gt", tmp_path / "text.json", "--pred", gt)
     assert "gt_dir" in refused(capsys, "score", "--gt", gt, "--pred", gt, "--gt-dir", tmp_path / "nowhere")
+
+
+def test_only_predicted(capsys: pytest.CaptureFixture[str], tmp_path: Path, truth: PanopticMap, prediction: PanopticMap) -> None:
+    gt, pred = write(tmp_path / "gt", truth, truth), write(tmp_path / "pred", prediction)
+    assert "--allow-missing" in refused(capsys, "score", "--gt", gt, "--pred", pred)
+    assert done(capsys, "score", "--gt", gt, "--pred", pred, "--only-predicted", "--json").json()["all"]["fn"] == 0
+    assert done(capsys, "score", "--gt", gt, "--pred", pred, "--allow-missing", "--json").json()["all"]["fn"] == 2
+    assert "both" in refused(capsys, "score", "--gt", gt, "--pred", pred, "--only-predicted", "--allow-missing")

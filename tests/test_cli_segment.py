@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,13 @@ from command import Result, done, files_in, refused, run
 from PIL import Image
 from tiny import NUM_IDS, build_tiny, tiny_pipeline
 
-from ldmseg import atomic
+from ldmseg import __version__, atomic
 from ldmseg.choices import Sampler
 from ldmseg.formats.coco_panoptic import open_root
 from ldmseg.formats.id_png import read_id_png
 from ldmseg.labelling.photos import photo_generator
 from ldmseg.locking import locked
+from ldmseg.models.manifest import fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +127,32 @@ def test_thresholds_reach_the_pipeline(capsys: pytest.CaptureFixture[str], tmp_p
     assert segment(capsys, model, path, "-o", tmp_path / "full", "--overlap-threshold", 0.0, "--json").json()["images"][0]["segments"]
 
 
+def test_the_json_tells_where_the_maps_come_from(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    args = [photo(tmp_path / "a.png"), "--seed", 5, "--sampler", "ddim", "--no-overlay"]
+    infos = []
+    for steps in (2, 3):
+        segment(capsys, model, *args, "--steps", steps, "-o", tmp_path / "out")
+        infos.append(json.loads((tmp_path / "out" / "panoptic.json").read_text())["info"])
+    first, second = infos
+    assert first["description"] == "ldmseg segment" and first["version"] == __version__
+    assert (first["model"], first["seed"], first["steps"], second["steps"]) == (str(model), 5, 2, 3)
+    assert first["inference"]["sampler"] == "ddim"
+    assert datetime.fromisoformat(first["date_created"]).tzinfo is not None
+    assert first["model_sha256"] == second["model_sha256"] == fingerprint(model)
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    assert fingerprint(other) == first["model_sha256"]
+    (other / "scheduler" / "scheduler_config.json").write_text("{}")
+    assert fingerprint(other) != first["model_sha256"]
+
+
 def test_images_keep_their_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     photos = [photo(tmp_path / f"{name}.png") for name in ("000000000139", "000000000785")]
     segment(capsys, model, *photos, "-o", tmp_path / "out", "--no-overlay")
     assert [record.image_id for record in open_root(tmp_path / "out")] == [139, 785]
+    others = [photo(tmp_path / f"{name}.png") for name in ("cat", "1", "0139")]
+    segment(capsys, model, others[0], *photos, *others[1:], "-o", tmp_path / "more", "--no-overlay")
+    assert [record.image_id for record in open_root(tmp_path / "more")] == [2, 139, 785, 1, 3]
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (10000, 3), (3, 2000)])

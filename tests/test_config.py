@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ def test_overrides_and_inheritance(tmp_path: Path) -> None:
     ("overrides", "message"),
     [
         (["optim.lrr=1"], "config: 'optim.lrr' is no known key; did you mean 'lr'"),
+        (["steps=12"], "config: 'steps' is no known key; did you mean 'optim.steps'"),
+        (["data.lr=1"], "'data.lr' is no known key; did you mean 'optim.lr'"),
+        (["every=5"], "did you mean 'checkpoint.every' or 'validation.every'"),
         (["banana=1"], "config: 'banana' is no known key; expected one of"),
         (["optim.steps=0"], "config: optim.steps: .*greater than or equal to 1, got 0"),
         (["optim.steps=many"], "config: optim.steps: .*got 'many'"),
@@ -56,3 +60,18 @@ def test_broken_files(tmp_path: Path) -> None:
     circle.write_text(f"extends: {circle}")
     with pytest.raises(InputError, match="no circle"):
         load_config(circle)
+
+
+def test_keys_of_inference_are_found_too() -> None:
+    with pytest.raises(InputError, match=r"did you mean 'inference\.num_inference_steps'"):
+        load_config("finetune", ["num_inference_steps=5"])
+
+
+def test_the_reference_of_keys_is_current() -> None:
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    script = runpy.run_path(str(docs / "config_reference.py"))
+    page = (docs / "config.md").read_text(encoding="utf-8")
+    assert page == script["reference"](), "run python docs/config_reference.py"
+    for model in (AutoencoderRunConfig, DiffusionRunConfig):
+        for key in model.model_fields:
+            assert f"`{key}`" in page

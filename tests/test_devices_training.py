@@ -177,7 +177,7 @@ def test_processes_that_nothing_connects_are_refused(monkeypatch: pytest.MonkeyP
 
 def test_a_run_folder_that_another_machine_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "broadcast_object_list", lambda given: [tmp_path / "checkpoints" / "step-0000004"])
-    with pytest.raises(InputError, match="on every machine, got none here; put the run folder where all machines see it"):
+    with pytest.raises(InputError, match="on every machine, got none here; put the run folder on a shared disk"):
         checkpoint.resume(None, tmp_path)
 
 

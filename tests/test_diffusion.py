@@ -215,6 +215,30 @@ def test_timesteps_are_drawn_over_the_whole_range() -> None:
     assert float(biased.float().mean()) == pytest.approx(666, abs=5)
 
 
+def test_a_share_of_the_timesteps_is_the_last() -> None:
+    schedule = NoiseSchedule()
+    uniform = torch.linspace(0, 0.9999, 2001)
+    drawn = draw_timesteps(uniform, schedule, bias=1.5, pure_noise_rate=0.25)
+    assert float((drawn == 999).float().mean()) == pytest.approx(0.25, abs=0.01)
+    rest = drawn[uniform >= 0.25]
+    again = draw_timesteps((uniform[uniform >= 0.25] - 0.25) / 0.75, schedule, bias=1.5)
+    assert (rest - again).abs().max() <= 1 and int(rest.min()) < 20
+    assert (draw_timesteps(uniform, schedule, pure_noise_rate=1.0) == 999).all()
+
+
+def test_a_handful_of_cells_weighs_less_than_a_whole_image() -> None:
+    schedule = NoiseSchedule(prediction_type="sample")
+    clean, noise, t = torch.zeros(1, 2, 16, 16), torch.zeros(1, 2, 16, 16), torch.tensor([900])
+
+    def loss(count: int) -> float:
+        cells = torch.zeros(1, 1, 16, 16)
+        cells.flatten()[:count] = 1
+        return float(denoising_loss(lambda x, t, e, rows=None: torch.ones_like(x), schedule, clean, noise, t, cells=cells, weight="none"))
+
+    assert loss(256) == pytest.approx(1) and loss(128) == pytest.approx(1)  # half of the cells count as much as all
+    assert loss(2) == pytest.approx(2 / 25.6) and loss(0) == 0
+
+
 def test_saves_as_a_scheduler(tmp_path: Path) -> None:
     NoiseSchedule(prediction_type="sample", beta_schedule="squaredcos_cap_v2").save_pretrained(tmp_path)
     again = NoiseSchedule.from_pretrained(tmp_path)

@@ -129,6 +129,16 @@ def test_an_oracle_is_perfect_and_everybody_gets_the_same_maps() -> None:
     assert report.score(BLOCKS, "nearest") == report.scores[2] and report.score(BLOCKS, "walker") is None
 
 
+def test_every_method_once_more_with_borders_as_drawn() -> None:
+    pipe = build_tiny()
+    pipe.set_progress_bar_config(disable=True)
+    asked: Any = {"cases": [BLOCKS], "methods": ["condition"]}
+    report = evaluate_inpainting(pipe, SCENES, **asked, baselines=["walker"], also_drawn=True, boundaries="photo")
+    drawn = evaluate_inpainting(pipe, SCENES, **asked, baselines=[], boundaries="drawn")
+    assert report.methods == ("condition", "condition, as drawn", "walker")
+    assert report.scores[1].pq == drawn.scores[0].pq != report.scores[0].pq
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_with_every_method_of_a_real_pipeline(kind: str) -> None:
     pipe = build_tiny()

@@ -15,6 +15,7 @@ from ldmseg.errors import InputError
 from ldmseg.evaluate.reliability import draw_reliability, measure_confidence
 from ldmseg.inference.ensemble import consensus
 from ldmseg.metrics.confidence import ConfidenceQuality
+from ldmseg.options import InferenceOptions
 from ldmseg.panoptic import PanopticMap
 from ldmseg.pipeline import LDMSegOutput
 
@@ -24,7 +25,7 @@ SCENES = SceneDataset(3, 0, size=32, segments=(2, 4))
 class Noisy:
     """Samples are the labels, some of them with one segment merged into another."""
 
-    config = {"num_inference_steps": 4}  # noqa: RUF012
+    options = InferenceOptions(num_inference_steps=4)
 
     def __init__(self, merged: tuple[bool, ...]) -> None:
         self.merged = merged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tiny import tiny_pipeline
 from ldmseg.config import DataConfig, DiffusionRunConfig, load_config
 from ldmseg.data.transforms import View, draw_view_number, fixed_view, view_count
 from ldmseg.errors import InputError
+from ldmseg.locking import locked
 from ldmseg.models.efficientnet import EfficientNetLite0
 from ldmseg.training.loop import train
 from ldmseg.training.stages.diffusion import DiffusionStage
@@ -149,6 +151,26 @@ def test_a_cache_goes_on_where_it_was_interrupted(capsys: pytest.CaptureFixture[
     assert (cache / "features-00000.safetensors").stat().st_mtime_ns == kept
     stage = DiffusionStage(config(overrides, f"data.features={cache}"))
     assert pickle.loads(pickle.dumps(stage.features)).read(8, 2).photo.shape == (3, 32, 32)
+
+
+def test_two_processes_make_no_cache_together(capsys: pytest.CaptureFixture[str], tmp_path: Path, overrides: list[str]) -> None:
+    sets = [argument for override in overrides for argument in ("--set", override)]
+    with locked(tmp_path / "cache"):
+        result = run(capsys, "data", "cache", "--config", "scenes-diffusion", *sets, "-o", tmp_path / "cache", "--device", "cpu")
+        assert result.code == 2 and "cache' is in use by process" in result.err
+
+
+@pytest.mark.parametrize("file", ["../elsewhere", "/dev/zero", "pipe"])
+def test_a_shard_is_a_regular_file_of_the_cache(
+    file: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, overrides: list[str]
+) -> None:
+    cache = made(capsys, tmp_path / "cache", overrides)
+    os.mkfifo(cache / "pipe")
+    manifest = json.loads((cache / "manifest.json").read_text())
+    manifest["shards"][0]["file"] = file
+    (cache / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"expected a path below|it is no regular file"):
+        DiffusionStage(config(overrides, f"data.features={cache}"))
 
 
 def test_a_photo_that_cannot_be_read_is_left_out(capsys: pytest.CaptureFixture[str], tmp_path: Path, overrides: list[str]) -> None:

@@ -45,12 +45,15 @@ def save(picture: Image.Image, path: Path) -> Path:
 def test_pictures_of_other_programs(tmp_path: Path) -> None:
     palette = Image.fromarray(np.array([[0, 3]], np.uint8))
     palette.putpalette([0] * 9 + [255, 0, 0], "RGB")
+    drawn = np.array([[[255, 0, 0, 255], [0, 0, 0, 0], [9, 9, 9, 0], [0, 0, 255, 255]]], np.uint8)
     opaque = Image.fromarray(np.array([[[1, 0, 0, 255], [0, 1, 0, 255]]], np.uint8))
     cases = [
         (save(palette, tmp_path / "p.png"), [[0, 3]]),
         (save(Image.fromarray(np.array([[False, True]])), tmp_path / "1.png"), [[0, 1]]),
         (save(Image.fromarray(np.array([[0, 70000]], np.int32)), tmp_path / "i.tif"), [[0, 70000]]),
         (save(opaque, tmp_path / "rgba.png"), [[1, 256]]),
+        (save(Image.fromarray(drawn), tmp_path / "layer.png"), [[255, 0, 0, 255 << 16]]),
+        (save(Image.fromarray(drawn[..., 2:]), tmp_path / "la.png"), [[0, 0, 0, 255]]),
     ]
     for path, expected in cases:
         assert read_label_png(path).ids.tolist() == expected, path
@@ -59,10 +62,10 @@ def test_pictures_of_other_programs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("picture", "reason"),
     [
-        (Image.new("LA", (2, 2)), "got mode LA"),
+        (Image.new("CMYK", (2, 2)), "got mode CMYK"),
         (Image.fromarray(np.ones((2, 2), np.float32)), "got mode F"),
         (Image.fromarray(np.array([[-1, 2]], np.int32)), "got -1"),
-        (Image.fromarray(np.array([[[0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)), "at most"),
+        (Image.fromarray(np.array([[[9, 0, 0, 255], [9, 0, 0, 130]]], np.uint8)), "expected alpha 0 .* or 255, got 1 pixels"),
     ],
 )
 def test_pictures_that_hold_no_ids(tmp_path: Path, picture: Image.Image, reason: str) -> None:

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ldmseg import VOID, PanopticMap
 from ldmseg.errors import InputError
-from ldmseg.inference.known import CodedMap, KnownMap, complete, in_model_ids
+from ldmseg.formats.id_png import ids_to_rgb
+from ldmseg.formats.label_png import write_label_png
+from ldmseg.inference.known import CodedMap, KnownMap, complete, in_model_ids, known_maps, load_partials
 
 SIZE = 16
 
@@ -102,3 +108,49 @@ def test_what_is_certain_is_a_part_of_what_is_given(seed: int) -> None:
 def test_more_segments_than_ids() -> None:
     with pytest.raises(InputError, match=r"partial: expected at most 31 segments \(the model's ids\), got 40"):
         terms(np.arange(1, 41).reshape(5, 8))
+
+
+def test_a_partial_map_is_given_in_any_way_that_an_image_is(tmp_path: Path) -> None:
+    ids = np.array([[0, 7], [300, 0]])
+    pmap, colors = PanopticMap(ids), ids_to_rgb(ids)
+    write_label_png(tmp_path / "x.png", pmap)
+    ways = [
+        pmap,
+        tmp_path / "x.png",
+        str(tmp_path / "x.png"),
+        Image.fromarray(colors),
+        ids,
+        ids.astype(np.uint16),
+        colors,
+        torch.from_numpy(ids),
+        torch.from_numpy(colors).movedim(-1, 0),
+    ]
+    for way in ways:
+        assert load_partials(way) == [pmap], type(way)
+    assert load_partials(ways) == [pmap] * len(ways)
+    assert load_partials(np.stack([ids, ids])) == load_partials(torch.from_numpy(np.stack([ids, ids]))) == [pmap, pmap]
+    assert load_partials(np.stack([colors, colors])) == [pmap, pmap]
+    assert load_partials(ids > 0) == [PanopticMap((ids > 0).astype(int))]
+
+
+@pytest.mark.parametrize(
+    ("partial", "told"),
+    [
+        ("nowhere.png", "no such file"),
+        ([[[0, 1], [1, 0]]], "a path an image, got list"),
+        (np.zeros((4, 4)), "whole numbers .* got float64 of shape"),
+        (np.zeros((4, 4, 2), np.uint8)[None, None], "whole numbers"),
+        (None, "got NoneType"),
+    ],
+)
+def test_what_is_no_partial_map(partial: object, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        load_partials(partial)  # type: ignore[arg-type]
+
+
+def test_maps_are_counted_and_not_characters_or_rows(tmp_path: Path) -> None:
+    images = [torch.zeros(3, 48, 64)] * 2
+    write_label_png(tmp_path / "photo_of_the_cat.png", PanopticMap(np.ones((48, 64), int)))
+    for one in (str(tmp_path / "photo_of_the_cat.png"), np.ones((48, 64), int)):
+        with pytest.raises(InputError, match=r"expected one map per image \(2\), got 1 map$"):
+            known_maps(load_partials(one), images)

@@ -236,7 +236,7 @@ def test_a_damaged_cache(world: World, tmp_path: Path) -> None:
     shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert f"has a damaged shard: the checksum of '{SHARDS[1]}' is not the manifest's" in refusal(world, folder)
     shard.unlink()
-    assert f"has a shard that cannot be read: '{SHARDS[1]}': No such file" in refusal(world, folder)
+    assert f"has a shard that cannot be read: '{SHARDS[1]}': no such file" in refusal(world, folder)
     shard.write_bytes(whole)
     values = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**values, "shards": values["shards"][:1]}))

@@ -82,7 +82,7 @@ def test_missing_predictions(files: tuple[Path, Path]) -> None:
     change(files[1], lambda d: d["annotations"].pop(0))
     (files[1].with_suffix("") / "1.png").write_bytes(b"broken")
     (files[1].with_suffix("") / "2.png").unlink()
-    with pytest.raises(InputError, match=r"pred: '.*pred\.json': image 0 has no annotation \(1 images have none\)"):
+    with pytest.raises(InputError, match=r"pred: '.*pred\.json': image 0 \('0'\) has no annotation \(1 images have none\)"):
         score_files(*files)
     expected = PanopticQuality(CATEGORIES)
     for k in range(5):
@@ -144,3 +144,47 @@ def test_arguments(files: tuple[Path, Path]) -> None:
         score_files(*files, gt_dir=files[0])
     with pytest.raises(InputError, match="json: cannot read"):
         score_files(files[0], files[1].with_name("no.json"))
+
+
+def renumbered(path: Path) -> None:
+    """Ids from 1, as a run over the photos' files gives them."""
+
+    def edit(document: dict) -> None:
+        new = {image["id"]: number for number, image in enumerate(document["images"], start=1)}
+        for image in document["images"]:
+            image["id"] = new[image["id"]]
+        for annotation in document["annotations"]:
+            annotation["image_id"] = new[annotation["image_id"]]
+
+    change(path, edit)
+
+
+def test_predictions_that_are_numbered_otherwise_are_found_by_name(files: tuple[Path, Path]) -> None:
+    expected = score_files(*files)
+    renumbered(files[1])  # 1..5 against 0..4: four ids are the ground truth's, of other files
+    assert score_files(*files) == expected
+    change(files[1], lambda d: [image.update(file_name=f"photos/{image['file_name']}") for image in d["images"]])
+    assert score_files(*files) == expected
+
+
+def test_ids_count_where_names_tell_nothing(files: tuple[Path, Path]) -> None:
+    expected = score_files(*files)
+    change(files[1], lambda d: [image.update(file_name=f"{image['id']}/photo.jpg") for image in d["images"]])
+    assert score_files(*files) == expected
+    change(files[1], lambda d: d.pop("images"))
+    assert score_files(*files) == expected
+
+
+def test_only_what_was_predicted_counts_where_asked(files: tuple[Path, Path]) -> None:
+    change(files[1], lambda d: d.update(annotations=d["annotations"][:2]))
+    with pytest.raises(InputError, match=r"image 2 \('2'\) has no annotation \(3 images have none\).*--allow-missing.*--only-predicted"):
+        score_files(*files)
+    quality = PanopticQuality(CATEGORIES)
+    for k in range(2):
+        quality.update(guess(k), pmap(k))
+    assert score_files(*files, only_predicted=True) == quality.compute()
+    change(files[1], lambda d: [d.update(annotations=[]), d.pop("images")])
+    with pytest.raises(InputError, match="expected a prediction of at least one image"):
+        score_files(*files, only_predicted=True)
+    with pytest.raises(InputError, match="expected one of them, got both"):
+        score_files(*files, only_predicted=True, allow_missing=True)

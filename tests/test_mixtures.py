@@ -13,6 +13,7 @@ from tiny import tiny_pipeline
 
 from ldmseg.config import MixedSet, load_config
 from ldmseg.data.datasets import load_dataset, load_mixture, parse_spec
+from ldmseg.data.transforms import View
 from ldmseg.errors import InputError
 from ldmseg.training.stages.autoencoder import AutoencoderStage
 from ldmseg.training.stages.diffusion import DiffusionStage
@@ -74,6 +75,18 @@ def test_both_stages_train_on_a_mixture(tmp_path: Path, photos: str) -> None:
     assert 4 <= sum(item < 5 for item in items) <= 16 and max(items) < 11
     again = DiffusionStage(load_config("finetune", values))  # type: ignore[arg-type]
     assert np.array_equal(second.load_sample(17).ids, again.load_sample(17).ids)
+
+
+@pytest.mark.parametrize("windows", ["null", "2"])
+def test_a_set_may_be_seen_whole_more_often_than_the_others(tmp_path: Path, photos: str, windows: str) -> None:
+    sets = f"data.train=[{{data: 'scenes:6', whole_rate: 1}}, {{data: '{photos}'}}]"
+    zoom = ["data.resize=zoom", "data.scale_range=[1.3, 2]", "data.whole_rate=0", f"data.windows={windows}", "data.flip=false"]
+    rest = [f"init={tiny_pipeline(tmp_path)}", "data.color={}", "data.val=scenes:1:val", "data.size=32"]
+    stage = DiffusionStage(load_config("finetune", [sets, *zoom, *rest]))  # type: ignore[arg-type]
+    for number in range(12):
+        sample = stage.load_sample(number)
+        whole = View.square(32).image(stage.train_data.image(sample.item))
+        assert np.array_equal(sample.photo, whole) == (sample.item < 6)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_what_follows_from_a_combination(defaults: dict, asked: dict, output: st
         ({"thresholds": 3}, "thresholds: expected Thresholds, got int"),
         ({"thresholds": {"overlap": 2}}, r"overlap: expected 0\.\.1, got 2"),
         ({"thresholds": {"area": 2}}, "thresholds: expected some of probability, min_area, overlap, support, got 'area'"),
+        ({"boundary_trust": -1}, "boundary_trust: expected a number from 0 up, got -1"),
         ({"boundaries": True}, "boundaries: expected one of photo, drawn, got True"),
         ({"min_component_area": -1}, "min_component_area: expected 0 pixels or more, got -1"),
         ({"tile_size": -1}, "tile_size: expected pixels"),

@@ -98,6 +98,8 @@ def test_kept_colours_stay_and_others_keep_away_from_them() -> None:
 
 def test_painted_colours_are_those_of_the_ids_where_they_can_be_told_apart() -> None:
     red, green, blue = 255, 255 << 8, 255 << 16
+    yellow, dark_green = 0x00FFFF, 200 << 8
+    assert set(painted_colors([red, yellow, dark_green, blue])) == {red, yellow, dark_green, blue}
     assert painted_colors([red, green, blue]) == {red: (255, 0, 0), green: (0, 255, 0), blue: (0, 0, 255)}
     assert painted_colors([1, 2, 3]) == {}
     assert painted_colors([red, red - 1, 2**24 + red]) == {red: (255, 0, 0)}

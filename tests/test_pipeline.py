@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -339,3 +340,8 @@ def test_parts_must_fit() -> None:
 
     with pytest.raises(InputError, match="image_encoder: expected the mask autoencoder's downscale 8, got 4"):
         LDMSegPipeline(PIPE.mask_autoencoder, ConvImageEncoder(8, (8, 8), downscale=4), PIPE.unet, PIPE.scheduler)
+
+
+def test_diffusers_own_class_loads_a_saved_model(tmp_path: Path) -> None:
+    tiny_pipeline(tmp_path)
+    assert type(DiffusionPipeline.from_pretrained(tmp_path)) is LDMSegPipeline

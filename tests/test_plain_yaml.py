@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -127,3 +128,9 @@ def test_a_bomb_costs_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ldmseg", "train", "diffusion", "--config", str(tmp_path / "bomb.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 2 and done.stdout == "" and len(done.stderr) < 500 and done.stderr.count("\n") == 1
+
+
+def test_whatever_came_is_quoted_by_the_one_function() -> None:
+    for path in sorted((Path(__file__).resolve().parents[1] / "src").rglob("*.py")):
+        found = re.search(r"got \{[^{}!]+!r\}", path.read_text(encoding="utf-8"))
+        assert found is None, f"{path.name}: {found}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -41,6 +42,8 @@ PUBLIC_NAMES = (
 )
 LARGEST = 5_000_000  # bytes, of anything but weights
 MACHINE_PATH = re.compile(r"(?<![\w.~/-])/(?:work|root|tmp|home/\w+|Users/\w+)/")
+# Words that make a person of a function or hide the subject; the field's nouns are clearer.
+NOT_PLAIN = re.compile(r"\b(nobody|somebody|whoever|upside|mute|shuns?|has an eye|own affair|with one voice)\b", re.IGNORECASE)
 PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
 
 
@@ -131,6 +134,17 @@ def test_no_placeholder_is_left(name: str) -> None:
     assert not left, f"{name}: fill in {', '.join(left)}"
 
 
+def test_pages_and_source_are_in_plain_words() -> None:
+    files = [ROOT / name for name in PAGES] + sorted((ROOT / "src").rglob("*.py"))
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if NOT_PLAIN.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_commands_exist(name: str) -> None:
     root: Any = typer.main.get_command(app)
@@ -219,3 +233,27 @@ def test_no_test_depends_on_the_clock() -> None:
         if path != Path(__file__).resolve():
             found = re.search(r"deadline=\d|perf_counter|process_time|os\.times\(|monotonic\(\) - ", path.read_text(encoding="utf-8"))
             assert found is None, f"{path.name}: {found}"
+
+
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+OWN_TRAINING = {  # their networks are trained or made by the benchmark itself
+    "convert_checkpoint",
+    "feature_cache",
+    "full_size_step",
+    "id_policies",
+    "input_pipeline",
+    "latent_cache",
+    "nuclei",
+    "panoptic_quality",
+    "scenes",
+}
+
+
+@pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)
+def test_every_result_says_how_it_was_made(file: Path) -> None:
+    result = json.loads(file.read_text(encoding="utf-8"))
+    assert result["benchmark"] == file.stem and re.search(r"python benchmarks/\w+\.py", result["command"])
+    assert re.fullmatch("[0-9a-f]{7,}", result["commit"]["hash"]) and result["commit"]["dirty"] is False
+    assert {"cpu", "cores", "python"} <= set(result["machine"]) and result["figures"]
+    if file.stem not in OWN_TRAINING:
+        assert re.fullmatch("[0-9a-f]{64}", result["model"]["weights_sha256"])

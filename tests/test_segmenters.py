@@ -40,6 +40,15 @@ def test_every_segmenter_keeps_what_is_given(segment) -> None:
         assert (drawn.ids[partial.ids > 0] == partial.ids[partial.ids > 0]).all()
 
 
+def test_without_trust_in_the_drawing_the_pipeline_is_the_walker_alone() -> None:
+    partials = [marks(photo) for photo in PHOTOS]
+    alone = BaselineSegmenter("walker")(PHOTOS, partials, [0, 1])
+    drawn = PipelineSegmenter(PIPE, boundary_trust=0.0)(PHOTOS, partials, [0, 1])
+    assert [m.ids.tolist() for m in drawn] == [m.ids.tolist() for m in alone]
+    trusting = PipelineSegmenter(PIPE, boundary_trust=1e6)(PHOTOS, partials, [0, 1])
+    assert [m.ids.tolist() for m in trusting] != [m.ids.tolist() for m in alone]
+
+
 def test_a_baseline_needs_something_given() -> None:
     with pytest.raises(InputError, match="partials: expected a partial map of each photo for the baseline 'nearest', got none"):
         BaselineSegmenter("nearest")(PHOTOS, None, [0, 1])

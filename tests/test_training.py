@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from ldmseg.config import OptimConfig, load_config
 from ldmseg.errors import InputError
 from ldmseg.locking import locked
 from ldmseg.pipeline import LDMSegPipeline
+from ldmseg.runs.history import checkpoints
+from ldmseg.training import loop
+from ldmseg.training.checkpoint import newest_checkpoint
 from ldmseg.training.loop import MetricsLog, learning_rate, train
 from ldmseg.training.stages.autoencoder import AutoencoderStage
 from ldmseg.training.stages.base import sample_generators, shuffled_index
@@ -106,20 +110,55 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
-def test_resuming_changes_no_bit(stage: str, autoencoder: Path, tmp_path: Path) -> None:
+def test_resuming_changes_no_bit(stage: str, autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LOG_EVERY", 5)
     values = AUTOENCODER if stage == "autoencoder" else {**DIFFUSION, "autoencoder": str(autoencoder)}
     whole = _weights(_run(values, tmp_path / "whole"))
     run = tmp_path / "again"
     values = {**values, "checkpoint": {"every": 3, "keep": 9}}
     _run(values, run)
-    for later in ("step-0000006", "step-0000008"):  # as if killed between steps 3 and 6
+    for later in ("step-0000006", "step-0000008"):  # as if killed between steps 3 and 6, with a line at 5
         shutil.rmtree(run / "run" / "checkpoints" / later)
     shutil.rmtree(run / "run" / "pipeline")
     resumed = _weights(_run(values, run))
     assert _equal(whole, resumed)
-    steps = [json.loads(line)["step"] for line in (run / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(steps)
-    assert steps.count(8) == 2  # one line of training, one of validation, none of the first time
+    uninterrupted, lines = (
+        [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in path.read_text().splitlines()]
+        for path in (tmp_path / "whole" / "run" / "metrics.jsonl", run / "run" / "metrics.jsonl")
+    )
+    assert lines == uninterrupted  # also the first one after the resume, which is of steps before and after it
+    assert [line["step"] for line in lines] == [5, 8, 8]  # one line of validation, none of the first time
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_values_that_are_not_logged_yet_are_kept(processes: int) -> None:
+    class Process:
+        process_index, num_processes, device = processes - 1, processes, torch.device("cpu")
+
+        def gather(self, values: torch.Tensor) -> torch.Tensor:
+            return torch.cat([values - n for n in reversed(range(processes))])  # this is the last process
+
+        def reduce(self, values: torch.Tensor, reduction: str) -> torch.Tensor:
+            return values
+
+    before = loop.Averages(Process())  # type: ignore[arg-type]
+    for values in ([1.0, 3.0], [5.0, 5.0], [6.0]):
+        for value in values:
+            before.add({"loss": torch.tensor(value)})
+        before.end_step()
+    state = before.state_dict()
+    assert state["loss"].shape == (processes, 3)
+    after = loop.Averages(Process())  # type: ignore[arg-type]
+    after.load_state_dict(state)
+    assert after.take() == before.take() == {"loss": pytest.approx(13 / 3)}
+    after.load_state_dict({"loss": torch.tensor([[1.0], [2.0], [6.0]])})  # of three processes
+    assert after.take() == {"loss": 3.0}
+
+
+def test_a_checkpoint_without_values_is_one_of_an_older_version() -> None:
+    progress = loop.Progress(loop.Averages(Accelerator(cpu=True)))
+    progress.load_state_dict({"step": 7})
+    assert progress.step == 7 and progress.averages.steps == {}
 
 
 @pytest.mark.slow
@@ -177,6 +216,16 @@ def test_only_the_decoder_moves(autoencoder: Path, tmp_path: Path) -> None:
     assert all(torch.equal(before[key], after[key]) == ("encoder." in key) for key in before if key.endswith("weight"))
 
 
+def test_checkpoints_are_ordered_by_their_steps(tmp_path: Path) -> None:
+    """As names, 10000000 comes before 9999999."""
+    names = ["step-0000100", "step-9999999", "step-10000000", "step-12000000"]
+    for name in [*names, ".step-99999999", "step-x", "step-"]:
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert [path.name for path in checkpoints(tmp_path)] == names
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-12000000"
+    assert newest_checkpoint(tmp_path / "nowhere") is None
+
+
 def test_another_configuration_is_another_run(autoencoder: Path) -> None:
     folder = autoencoder.parent.parent
     changed = load_config(_write(folder, AUTOENCODER, "other.yaml", seed=7))
@@ -214,8 +263,6 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
 
 
 def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from accelerate import Accelerator
-
     def full(self: Accelerator, folder: str, **kwargs: object) -> None:
         Path(folder).mkdir(parents=True)
         (Path(folder) / "half").write_text("x")

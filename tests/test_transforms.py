@@ -13,7 +13,7 @@ from ldmseg.images import image_batch, load_images
 from ldmseg.panoptic import VOID, PanopticMap
 
 SHAPES = st.tuples(st.integers(1, 60), st.integers(1, 60))
-RESIZES = st.sampled_from(["square", "crop", "jitter"])
+RESIZES = st.sampled_from(["square", "crop", "jitter", "zoom"])
 
 
 @st.composite
@@ -121,6 +121,24 @@ def test_a_crop_fills_the_square_and_jitter_keeps_proportions(shape: tuple[int, 
     jitter = draw_view(shape, DataConfig(size=320, resize="jitter", scale_range=(0.5, 2)), np.random.default_rng(seed))
     assert 160 <= max(jitter.height, jitter.width) <= 640
     assert abs(jitter.height * shape[1] - jitter.width * shape[0]) <= 0.5 * sum(shape)
+
+
+def test_zoom_shows_the_whole_or_a_window_of_its_proportions() -> None:
+    config = DataConfig(size=40, resize="zoom", whole_rate=0.25)
+    views = [draw_view((60, 30), config, np.random.default_rng(seed)) for seed in range(400)]
+    assert 0.2 < np.mean([view.whole for view in views]) < 0.31
+    assert all(view.height == view.width and 40 <= view.height <= 80 for view in views)  # the image squared, times 1 to 2
+    assert not any((view.ids(np.ones((60, 30), np.int32)) == VOID).any() for view in views[:40])
+    assert max(view.height for view in views) > 75 and max(view.top for view in views) > 25
+
+
+@given(views(), st.integers(1, 3))
+def test_a_view_with_more_pixels_shows_the_same(drawn: tuple[tuple[int, int], View], factor: int) -> None:
+    shape, view = drawn
+    larger = view.times(factor)
+    assert larger.image(photo_of(shape)).shape == (3, factor * view.size, factor * view.size) and larger.flip == view.flip
+    edges = [(v.top / v.height, v.left / v.width, (v.top + v.size) / v.height, (v.left + v.size) / v.width) for v in (view, larger)]
+    assert edges[0] == pytest.approx(edges[1])
 
 
 def test_what_is_drawn_covers_its_range() -> None:

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from ldmseg.errors import InputError
+from ldmseg.palette import NO_CATEGORY, PALETTE, VOID_COLOR
 from ldmseg.panoptic import PanopticMap, Segment
-from ldmseg.visualize import VOID_COLOR, color_map, completion_panels, confidence_map, contact_sheet, id_colors, overlay, palette
+from ldmseg.visualize import color_map, completion_panels, confidence_map, confidence_picture, contact_sheet, in_columns, overlay
 
 
 @pytest.fixture
@@ -22,36 +23,22 @@ def halves() -> PanopticMap:
     return PanopticMap(ids, (Segment(3, category_id=7, isthing=False), Segment(70000)))
 
 
-def test_palette_is_distinct_and_starts_with_void() -> None:
-    colors = palette(128)
-    assert colors.shape == (128, 3)
-    assert colors.dtype == np.uint8
-    assert tuple(colors[0]) == VOID_COLOR
-    assert len({tuple(c) for c in colors.tolist()}) == 128
-    steps = np.abs(np.diff(colors.astype(int), axis=0)).max(axis=1)
-    assert steps.min() > 40
-    np.testing.assert_array_equal(palette(10), colors[:10])
-    assert palette(0).shape == (0, 3)
-
-
-def test_palette_refuses_a_negative_count() -> None:
-    with pytest.raises(InputError, match=r"^count: expected"):
-        palette(-1)
-
-
-def test_color_map_gives_an_id_the_same_colour_everywhere(halves: PanopticMap) -> None:
+def test_color_map_takes_the_palette_and_the_colours_that_are_given(halves: PanopticMap) -> None:
     picture = np.asarray(color_map(halves))
     assert picture.shape == (8, 12, 3)
-    assert (picture[:, :4] == palette(4)[3]).all()
+    assert (picture[:, :4] == PALETTE[2]).all()
     assert (picture[:, 4:8] == VOID_COLOR).all()
-    assert (picture[:, 8:] == id_colors(70000)).all()
+    assert (picture[:, 8:] == PALETTE[(70000 - 1) % len(PALETTE)]).all()
+    given = np.asarray(color_map(halves, colors={70000: (1, 200, 3)}))
+    assert (given[:, :4] == PALETTE[2]).all()
+    assert (given[:, 8:] == (1, 200, 3)).all()
 
 
 def test_color_map_by_category(halves: PanopticMap) -> None:
     picture = np.asarray(color_map(halves, colors="category"))
-    assert (picture[:, :4] == palette(9)[8]).all()
+    assert (picture[:, :4] == PALETTE[7]).all()
     assert (picture[:, 4:8] == VOID_COLOR).all()
-    assert (picture[:, 8:] == 200).all()
+    assert (picture[:, 8:] == NO_CATEGORY).all()
     with pytest.raises(InputError, match=r"^colors: expected"):
         color_map(halves, colors="area")  # type: ignore[arg-type]
 
@@ -59,7 +46,7 @@ def test_color_map_by_category(halves: PanopticMap) -> None:
 def test_overlay_mixes_tint_and_photo(halves: PanopticMap) -> None:
     photo = np.full((8, 12, 3), 100, dtype=np.uint8)
     picture = np.asarray(overlay(photo, halves, alpha=0.5, outline=False)).astype(int)
-    expected = (100 + palette(4)[3].astype(int)) / 2
+    expected = (100 + np.array(PALETTE[2])) / 2
     assert np.abs(picture[:, :4] - expected).max() <= 1
     void = picture[:, 4:8]
     assert (void == void[..., :1]).all()  # grey stays grey: no tint
@@ -110,6 +97,19 @@ def test_contact_sheet_places_every_picture() -> None:
     assert (pixels[24:44, 24:44] == (255, 0, 0)).all()
 
 
+def test_a_sheet_of_wide_pictures_has_wide_tiles() -> None:
+    wide = Image.new("RGB", (60, 20))
+    assert contact_sheet([[wide, wide], [wide, None]], tile=30, margin=2).size == (2 + 2 * 32, 2 + 2 * 12)
+
+
+def test_rows_side_by_side() -> None:
+    one, two, three = (Image.new("RGB", (4, 4), color) for color in ("red", "green", "blue"))
+    rows, titles = in_columns([[one, two], [two, three], [three]], ["photo", "map"], columns=2)
+    assert rows == [[one, two, two, three], [three, None]]
+    assert titles == ["photo", "map", "photo", "map"]
+    assert in_columns([[one, two]], ["photo", "map"], columns=3) == ([[one, two]], ["photo", "map"])
+
+
 def test_contact_sheet_titles_add_a_line() -> None:
     tiles = [[Image.new("RGB", (8, 8))] * 2]
     plain, titled = contact_sheet(tiles, tile=64), contact_sheet(tiles, titles=["photo", "map"], tile=64)
@@ -147,9 +147,30 @@ def test_confidence_is_brighter_where_it_is_higher() -> None:
             confidence_map(wrong)
 
 
+def test_the_confidence_picture_has_a_bar_from_0_to_1() -> None:
+    values = np.full((120, 300), 0.25)
+    picture = np.asarray(confidence_picture(values))
+    assert picture.shape[1] == 300
+    np.testing.assert_array_equal(picture[:120], np.asarray(confidence_map(values)))
+    bar = picture[120 + 14, 20:-20].astype(int)
+    assert (np.diff(bar.sum(axis=1)) >= 0).all()
+    assert bar[-1].sum() - bar[0].sum() > 300
+    assert (picture[120:] < 90).all(axis=2).any()  # letters
+
+
+def test_panels_give_a_given_segment_one_colour(halves: PanopticMap) -> None:
+    photo = np.full((8, 12, 3), 128, dtype=np.uint8)
+    full = PanopticMap(np.where(np.arange(12) < 6, 3, 19)[None].repeat(8, 0))  # ids that alone would have the same colour
+    panels = np.asarray(completion_panels(photo, full, given=halves.keep([3]), colors={3: (10, 250, 10)}, tile=12)).astype(int)
+    top = panels.shape[0] - 12
+    given, drawn = panels[top + 4, 4 + 16 + 1], panels[top + 4, 4 + 32 + 1]
+    assert given[1] > 200 > given[0]
+    assert drawn[1] - drawn[0] > 100
+
+
 def test_panels_show_what_there_is(halves: PanopticMap) -> None:
     photo = np.full((8, 12, 3), 128, dtype=np.uint8)
     alone = completion_panels(photo, halves, tile=64)
     everything = completion_panels(photo, halves, given=halves, confidence=np.ones((8, 12)), tile=64)
-    assert everything.height == alone.height
+    assert everything.height > alone.height  # by the bar of the confidence
     assert (everything.width - 4) == 2 * (alone.width - 4)  # four panels against two, and one margin

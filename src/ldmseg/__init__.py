@@ -65,7 +65,7 @@ __all__ = [
     "load_dataset",
     "sample",
 ]
-# diffusers looks for its base classes in the package that a saved pipeline names, to know how its components are loaded.
+# diffusers searches its base classes in the package that a saved pipeline names, to find out how its components are loaded.
 _BASES = {"ModelMixin": "diffusers", "SchedulerMixin": "diffusers"}
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     with writing_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.stem[:80]}.{secrets.token_hex(6)}.tmp{target.suffix}")
-        # The mode of a new file is 0666 less the umask; an existing one hands its own down.
+        # The mode of a new file is 0666 less the umask. An existing file keeps its own.
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         os.close(handle)
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 Sampler = Literal["ddim", "ddpm", "renoise"]
-"""How sampling goes on after a clean estimate: deterministic, ancestral, or with all noise drawn anew (algorithm 3)."""
+"""How a sampling step continues from a clean estimate: deterministic, ancestral, or with all noise drawn anew (algorithm 3)."""
 
 InpaintMethod = Literal["auto", "condition", "project", "resample", "refine"]
 """How a partial map enters the sampling loop (`LDMSegPipeline.inpaint`)."""
 
 EnsembleFlips = Literal["none", "horizontal", "both"]
-"""How the samples of an ensemble see the photo mirrored: not at all, left and right, or also up and down."""
+"""How the samples of an ensemble mirror the photo: not at all, left to right, or also top to bottom."""
 
 Boundaries = Literal["photo", "drawn"]
 """Where borders of segments lie: where the photo has edges, or where the network drew them."""

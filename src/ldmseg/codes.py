@@ -1,4 +1,4 @@
-"""What the mask autoencoder sees: ids as small vectors (codes), and which id a segment gets (the policy).
+"""The input of the mask autoencoder: ids as small vectors (codes), and which id a segment gets (the policy).
 
 Section 3.1 of the paper: N ids, written as log2 N bits in {-1, +1}; the alternatives it names are one-hot, colour and positional codes.
 A void pixel is half way between the two values of a bit: 0 in every channel.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ldmseg.choices import Code, IdPolicy
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.panoptic import VOID, PanopticMap
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def code_channels(num_ids: int, code: Code = "bits") -> int:
     bits = _log2(num_ids)
     channels = {"bits": bits, "one-hot": num_ids, "color": 3, "positional": 2 * bits}
     if code not in channels:
-        raise InputError(f"code: expected one of {', '.join(get_args(Code))}, got {code!r}")
+        raise InputError(f"code: expected one of {', '.join(get_args(Code))}, got {quoted(code)}")
     return channels[code]
 
 
@@ -84,7 +84,7 @@ def decode_ids(codes: Tensor, num_ids: int = 128, code: Code = "bits") -> Tensor
 def assign_ids(pmap: PanopticMap, num_ids: int, policy: IdPolicy, rng: np.random.Generator | None = None) -> dict[int, int]:
     """Give every segment of a map one of the ids 1..N-1.
 
-    `random` (the paper) draws them without replacement and needs `rng`; `spatial` says where the segment's centre is: the image is
+    `random` (the paper) draws them without replacement and needs `rng`; `spatial` encodes the place of the segment's centre: the image is
     divided into N cells, and the largest segment chooses the nearest free cell first. Column and row are Gray-coded into the bits, so
     that neighbouring places have similar codes and the target becomes nearly a function of the image.
 
@@ -108,7 +108,7 @@ def assign_dense(
             raise InputError("rng: the random id policy needs a numpy Generator, got None")
         return rng.permutation(num_ids - 1)[:count] + 1
     if policy != "spatial":
-        raise InputError(f"policy: expected one of {', '.join(get_args(IdPolicy))}, got {policy!r}")
+        raise InputError(f"policy: expected one of {', '.join(get_args(IdPolicy))}, got {quoted(policy)}")
     return _nearest_free_cells(*_centres(dense, count), num_ids)
 
 

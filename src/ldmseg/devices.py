@@ -1,10 +1,10 @@
-"""Where tensors live; the one place that knows device names."""
+"""The device of tensors. This is the only module with names of devices."""
 
 from __future__ import annotations
 
 import torch
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -21,7 +21,8 @@ def resolve_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device: expected auto, cpu, cuda, cuda:N or mps, available here; got {name!r} ({_short(error)})") from None
+        got = f"{quoted(name)} ({_short(error)})"
+        raise InputError(f"--device: expected auto, cpu, cuda, cuda:N or mps, available here; got {got}") from None
     return device
 
 

@@ -1,4 +1,4 @@
-"""The one error a user can cause, and how values stand in its message."""
+"""The one error that a user can cause, and how values are quoted in its message."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def load_images(image: ImageInput | Sequence[ImageInput]) -> list[Tensor]:
     """One image, a batch or a list of images -> (3, H, W) tensors: uint8 where the image is, else float32 in 0..1.
 
     Raises:
-        InputError: nothing was given, or something is no image: what is said, expected and got.
+        InputError: nothing was given, or something is no image. The message says what was expected and what came.
     """
     if (isinstance(image, Tensor) and image.ndim == 4) or (isinstance(image, np.ndarray) and image.ndim == 4):
         image = list(image)

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: a lock of the operating system, which a killed process loses with its life."""
+"""One process at a time in a folder, by a lock of the operating system. The system releases the lock when a process is killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ else:
 logger = logging.getLogger(__name__)
 
 LOCK = ".ldmseg.lock"
-"""The file that is locked; it is there while the folder is in use, and after a process was killed, which does not matter."""
+"""The file that is locked. It exists while the folder is in use. After a process was killed it stays, without a lock."""
 
 _HELD: set[Path] = set()  # of this process, whose own locks the system does not keep apart
 _GUARD = threading.Lock()
@@ -60,7 +60,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether somebody holds a folder that is there."""
+    """Whether a process holds an existing folder."""
     try:
         with locked(folder):
             return False
@@ -89,7 +89,7 @@ def _acquire(file: Path, folder: str | os.PathLike[str]) -> int:
 
 
 def _is_there(handle: int, file: Path) -> bool:
-    """Whether the file that was opened still has this name: whoever held it before may have removed it meanwhile."""
+    """Whether the opened file still has this name. The process that held it before may have removed it meanwhile."""
     try:
         return os.path.samestat(os.fstat(handle), file.stat())
     except FileNotFoundError:
@@ -108,7 +108,7 @@ def _release(file: Path, handle: int) -> None:
 
 
 def _lock(handle: int) -> None:
-    """A lock of this process: it is not handed down to processes that it starts, which may outlive it."""
+    """A lock of this process alone. Processes that it starts do not inherit the lock, because they may outlive it."""
     if os.name == "nt":
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
     else:

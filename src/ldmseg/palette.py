@@ -5,7 +5,7 @@ Neighbours differ, also for colour-blind people, and the same map always gets th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -107,15 +107,15 @@ def painted_colors(ids: Sequence[int]) -> dict[int, Color]:
     found: dict[int, Color] = {}
     for number in ids:
         color = (number & 255, number >> 8 & 255, number >> 16 & 255)
-        if number < 2**24 and distance(color, np.array(taken)).min() >= _LIKE:
+        if number < 2**24 and distance(color, np.array(taken), ["usual"]).min() >= _LIKE:  # the user could tell them apart
             taken.append(color)
             found[number] = color
     return found
 
 
-def distance(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-    """(..) how different (.., 3) colours look: the Euclidean distance in CIELAB, for those of `VISIONS` who see the least of it."""
-    return np.min([np.linalg.norm(_lab(first, vision) - _lab(second, vision), axis=-1) for vision in VISIONS], axis=0)
+def distance(first: ArrayLike, second: ArrayLike, visions: Collection[str] = VISIONS) -> NDArray[np.float64]:
+    """(..) how different (.., 3) colours look: the Euclidean distance in CIELAB, for those of `visions` who see the least of it."""
+    return np.min([np.linalg.norm(_lab(first, vision) - _lab(second, vision), axis=-1) for vision in visions], axis=0)
 
 
 @cache

@@ -1,15 +1,21 @@
-"""One in-memory type for a whole image's segments; every format, metric, picture and model boundary speaks it."""
+"""The one in-memory type for a whole image's segments. Every format, metric, picture and model takes it or returns it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ldmseg.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 VOID = 0
 """The id of a pixel that belongs to no segment (unlabelled in a ground truth, unknown in a partial map)."""
@@ -19,16 +25,31 @@ MAX_ID = np.iinfo(np.int32).max
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What is known about one segment; its pixels are those of `PanopticMap.ids` that hold `id`."""
+    """What is known about one segment; its pixels are those of `PanopticMap.ids` that hold `id`.
+
+    `map` is the map that it was taken from (`pmap[id]`); it does not count when segments are compared.
+    """
 
     id: int
     category_id: int | None = None
     isthing: bool | None = None
     iscrowd: bool = False
     score: float | None = None
+    map: PanopticMap | None = field(default=None, repr=False, compare=False, kw_only=True)
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W) where the segment lies.
+
+        Raises:
+            InputError: it was not taken from a map.
+        """
+        if self.map is None:
+            raise InputError("mask: expected a segment of a map, pmap[id], got one on its own")
+        return self.map.ids == self.id
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PanopticMap:
     """A gap-free or partial map of segments.
 
@@ -58,7 +79,7 @@ class PanopticMap:
         if self.segments is None:
             segments = tuple(Segment(i) for i in present)
         else:
-            segments = tuple(sorted(self.segments, key=lambda s: s.id))
+            segments = tuple(sorted((s if s.map is None else replace(s, map=None) for s in self.segments), key=lambda s: s.id))
             listed = [s.id for s in segments]
             if len(set(listed)) != len(listed):
                 raise InputError(f"segments: expected each id once, got {_first_repeated(listed)} twice")
@@ -88,7 +109,15 @@ class PanopticMap:
         return {s.id: s for s in self.segments}
 
     def __getitem__(self, segment_id: int) -> Segment:
-        return self._by_id[segment_id]
+        """The segment with that id; it knows its pixels (`pmap[id].mask`)."""
+        return replace(self._by_id[segment_id], map=self)
+
+    def __iter__(self) -> Iterator[Segment]:
+        return (self[s.id] for s in self.segments)
+
+    def __repr__(self) -> str:
+        void = f"{100 * (1 - self.areas.sum() / self.ids.size):.1f}".removesuffix(".0")
+        return f"PanopticMap({self.shape[0]}x{self.shape[1]}, {len(self)} segment{'s' * (len(self) != 1)}, {void} % void)"
 
     @cached_property
     def dense(self) -> NDArray[np.intp]:
@@ -155,6 +184,51 @@ class PanopticMap:
     def flip(self) -> PanopticMap:
         """Left and right exchanged."""
         return PanopticMap(self.ids[:, ::-1], self.segments)
+
+    # ------------------------------------------------------------------------------------------- what later rows make of a map
+    def plot(
+        self,
+        image: Image.Image | NDArray[np.uint8] | str | PathLike[str] | None = None,
+        *,
+        alpha: float = 0.5,
+        colors: Literal["id", "category"] | Mapping[int, tuple[int, int, int]] = "id",
+    ) -> Image.Image:
+        """The photo tinted by segment, or without a photo the segments in flat colours (`ldmseg.visualize.plot`)."""
+        return _later("visualize", "plot")(self, image, alpha=alpha, colors=colors)
+
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows a map."""
+        return _later("visualize", "png")(self.plot())
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the map, with the attributes of its segments, as a PNG (`ldmseg.formats.label_png.save_map`)."""
+        _later("formats.label_png", "save_map")(path, self)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """The map that `save` wrote, or that of any label picture (`ldmseg.formats.label_png.load_map`)."""
+        return _later("formats.label_png", "load_map")(path)
+
+    def polygons(self) -> dict[int, tuple[NDArray[np.int64], ...]]:
+        """(N, 2) corners x, y of each part and hole of each segment (`ldmseg.formats.outlines.polygons`)."""
+        return _later("formats.outlines", "polygons")(self)
+
+    def to_coco(self, image_id: int | str = 1) -> list[dict[str, Any]]:
+        """Annotations as in COCO's instance files (`ldmseg.formats.outlines.coco_objects`)."""
+        return _later("formats.outlines", "coco_objects")(self, image_id)
+
+    def to_detections(self) -> Any:
+        """`supervision.Detections`, where supervision is installed (`ldmseg.formats.outlines.detections`)."""
+        return _later("formats.outlines", "detections")(self)
+
+
+def _later(module: str, name: str) -> Any:
+    """A function of a later row of the package, loaded when it is called.
+
+    A map is where users look for what can be made of it. The methods above forward to functions that take a map and do the work; nothing in
+    this module needs what they return, so that it still stands alone.
+    """
+    return getattr(importlib.import_module(f"ldmseg.{module}"), name)
 
 
 def run_ends(ids: NDArray[np.integer]) -> NDArray[np.intp]:

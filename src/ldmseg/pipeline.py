@@ -1,17 +1,15 @@
-"""A photo in, its segments out; and a photo with a partial map in, the whole map out."""
+"""The pipeline: a photo -> its map of segments, and a photo with a partial map -> the whole map."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Self, Unpack
 
+import diffusers
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,8 +19,9 @@ from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 from ldmseg.images import ImageInput, load_images
 from ldmseg.inference import draw
-from ldmseg.inference.finish import Answer, answer, finish
-from ldmseg.inference.known import KnownMap, check_count, known_maps
+from ldmseg.inference.finish import Answer, finish
+from ldmseg.inference.known import KnownMap, PartialInput, check_count, known_maps, load_partials
+from ldmseg.inference.output import LDMSegOutput
 from ldmseg.inference.samples import STEP_TENSORS, Call, Generators, Sample, StepCallback, checked_method, make_samples
 from ldmseg.inference.tiles import draw_in_tiles
 from ldmseg.models.denoiser import Denoiser
@@ -31,24 +30,11 @@ from ldmseg.models.image_encoder import ImageEncoder
 from ldmseg.models.loading import loading_errors, model_folder
 from ldmseg.models.manifest import check_manifest, exported
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.options import InferenceKwargs, InferenceOptions, renamed
+from ldmseg.models.quiet import no_loading_bar
+from ldmseg.options import InferenceKwargs, InferenceOptions, renamed, with_inference
 from ldmseg.panoptic import PanopticMap
 
-
-@dataclass
-class LDMSegOutput(BaseOutput):
-    """What the pipeline returns.
-
-    Attributes:
-        maps: one per image, at the image's own size. A `PanopticMap` each (`output_type="panoptic"`), an (H, W) int32 array (`np`) or
-            tensor (`pt`) of ids, or mask latents (`latent`): (C, h, w), with an ensemble (K, C, h, w).
-        confidence: with an ensemble, one (H, W) float32 array per image: the share of the samples that agree with the map there.
-        samples: with an ensemble, the K maps of each image; segments that match the map's have its ids.
-    """
-
-    maps: list[Any]
-    confidence: list[NDArray[np.float32]] | None = None
-    samples: list[tuple[PanopticMap, ...]] | None = None
+__all__ = ["LDMSegOutput", "LDMSegPipeline"]
 
 
 class LDMSegPipeline(DiffusionPipeline):
@@ -117,18 +103,19 @@ class LDMSegPipeline(DiffusionPipeline):
         folder = model_folder(pretrained_model_name_or_path)
         with loading_errors("--model", "a pipeline's folder or Hub id", str(pretrained_model_name_or_path)):
             check_manifest(folder)
-            return super().from_pretrained(folder, **kwargs)
+            with no_loading_bar():
+                return super().from_pretrained(folder, **kwargs)
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
         """diffusers' own; a folder that version 0.1 wrote has the options one by one, under older names."""
         config = super().load_config(*args, **kwargs)
-        return _with_inference(config) if isinstance(config, dict) else config
+        return with_inference(config) if isinstance(config, dict) else config
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
         """diffusers' own; in full or not at all, with a manifest that `from_pretrained` checks (`ldmseg.models.manifest`).
 
-        Components are recorded as names of the package, not of the modules they happen to stand in.
+        Components are recorded under the package's name, and not under their modules' names.
 
         Raises:
             InputError: the folder cannot be written: disk full, not writable.
@@ -141,7 +128,7 @@ class LDMSegPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def encode_image(self, image: ImageInput | Sequence[ImageInput]) -> Tensor:
-        """Image latents of photos, (B, C, h, w), to be given to calls as `image_latents`: a photo is encoded once and asked many times."""
+        """Image latents of photos, (B, C, h, w). Calls take them as `image_latents`, so that a photo is encoded once for many calls."""
         return draw.encode_photos(self._networks(), load_images(image))
 
     @torch.no_grad()
@@ -172,7 +159,7 @@ class LDMSegPipeline(DiffusionPipeline):
             callback_on_step_end: (pipeline, step, timestep, tensors) -> tensors to put back, after each step.
             callback_on_step_end_tensor_inputs: of `latents`, `estimate`.
             prompt: one caption per image, for a model whose descriptor reads captions.
-            options: see `InferenceOptions`; what is left out is as `pipe.options` has it.
+            options: see `InferenceOptions`; an option that is left out is as in `pipe.options`.
 
         Raises:
             InputError: an argument is of the wrong kind, shape or range; no network has run then.
@@ -185,7 +172,7 @@ class LDMSegPipeline(DiffusionPipeline):
     def inpaint(
         self,
         image: ImageInput | Sequence[ImageInput],
-        partial: PanopticMap | Sequence[PanopticMap],
+        partial: PartialInput | Sequence[PartialInput],
         *,
         certain: NDArray[np.bool_] | Sequence[NDArray[np.bool_]] | None = None,
         generator: Generators = None,
@@ -202,16 +189,18 @@ class LDMSegPipeline(DiffusionPipeline):
 
         | method | does |
         |---|---|
-        | `condition` | shows the partial map to the network, which needs partial-map channels |
-        | `project` | algorithm 3: what is known is put back into the estimate at each step |
+        | `condition` | gives the partial map to the network, which needs partial-map channels |
+        | `project` | puts what is known back into the estimate at each step (algorithm 3) |
         | `resample` | the same, with each stretch of steps repeated `resamplings` times (RePaint) |
-        | `refine` | takes the map for a rough one: its latents are noised to `strength` and denoised again |
+        | `refine` | changes a rough map: its latents are noised to `strength` and denoised again |
         | `auto` | `condition` where the model can, else `project` |
 
+        The other arguments are those of `__call__`.
+
         Args:
-            partial: one map per image, of the image's size; VOID is unknown. New segments get ids that no given segment has.
+            partial: one map per image, of the image's size; VOID is unknown. New segments get ids that no given segment has. A map may
+                be given in any of the ways that `load_partials` lists: a path, a picture, an array or tensor of ids.
             certain: for `refine`, (H, W) per image, the pixels that come back as given; none by default.
-            Others as in `__call__`.
 
         Raises:
             InputError: also when a map's size is not its image's, when a map has more segments than the model has ids, or when the
@@ -219,8 +208,7 @@ class LDMSegPipeline(DiffusionPipeline):
         """
         images, asked = load_images(image), renamed(options)
         asked["method"] = checked_method(asked.get("method") or self.options.method, self.unet.config["partial"])
-        partials = [partial] if isinstance(partial, PanopticMap) else list(partial)
-        known = known_maps(partials, images, certain, refine=asked["method"] == "refine")
+        known = known_maps(load_partials(partial), images, certain, refine=asked["method"] == "refine")
         inputs = tuple(callback_on_step_end_tensor_inputs)
         call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt)
         return self._answer(images, known, call, asked)
@@ -257,12 +245,11 @@ class LDMSegPipeline(DiffusionPipeline):
             drawn = drawn_maps(samples)
         self.maybe_free_model_hooks()
 
-        # 4. Each map finished, and what the samples of a photo agree on
-        finished = [finish(pmap, sample, options) for pmap, sample in zip(drawn, samples, strict=True)]
-        copies = options.ensemble_size
-        answers = [
-            answer(finished[i * copies : (i + 1) * copies], None if known is None else known[i], options) for i in range(len(images))
-        ]
+        # 4. What the samples of each photo agree on, with its borders and components
+        answers = []
+        for index, image in enumerate(images):
+            own = slice(index * options.ensemble_size, (index + 1) * options.ensemble_size)
+            answers.append(finish(drawn[own], samples[own], image, None if known is None else known[index], options))
         return _output(answers, call)
 
     def _resolved(self, asked: Mapping[str, Any], call: Call, known: list[KnownMap] | None) -> InferenceOptions:
@@ -305,18 +292,4 @@ def _output(answers: Sequence[Answer], call: Call) -> LDMSegOutput:
     return tuple(value for value in vars(output).values() if value is not None)  # type: ignore[return-value]  # as diffusers has it
 
 
-_FLAT = ("num_inference_steps", "sampler", "thresholds", "follow_edges", "guidance_scale", "tile_size", "min_piece", "ensemble_flips")
-"""Options that version 0.1 kept one by one."""
-
-
-def _with_inference(config: dict[str, Any]) -> dict[str, Any]:
-    if "inference" in config or not any(name in config for name in _FLAT):
-        return config
-    flat = {name: config[name] for name in _FLAT if config.get(name) is not None}
-    if "thresholds" in flat:
-        flat["thresholds"] = dict(zip(("probability", "min_area", "overlap", "support"), flat["thresholds"], strict=True))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # nobody typed these names
-        flat = renamed(flat)
-    kept = {name: value for name, value in config.items() if name not in (*_FLAT, "rescale_std")}
-    return {**kept, "inference": flat}
+diffusers.LDMSegPipeline = LDMSegPipeline  # type: ignore[attr-defined]  # where `DiffusionPipeline.from_pretrained` looks a folder's class up

@@ -2,61 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from os import PathLike
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
+from ldmseg.formats.image import read_image
+from ldmseg.palette import VOID_COLOR, Color, category_colors, segment_colors
 from ldmseg.panoptic import VOID, PanopticMap
-
-VOID_COLOR = (64, 64, 64)
-"""Dark grey: belongs to no segment."""
-
-_GOLDEN = 0.6180339887498949
-_SATURATIONS = np.array([0.55, 0.8, 0.42])
-_VALUES = np.array([0.95, 0.78, 0.62, 0.88])
-
 
 HEAT = np.array([(13, 8, 50), (92, 18, 110), (190, 55, 84), (245, 135, 50), (250, 240, 150)])
 """Colours from 0 to 1, each brighter than the one before, so that they also read in gray."""
 
 
-def palette(count: int) -> NDArray[np.uint8]:
-    """(count, 3) distinct colours; entry i is what id i is drawn in everywhere, entry 0 is void's dark grey.
+MARGIN = 4
+"""Pixels between the pictures of a sheet."""
 
-    Raises:
-        InputError: `count` is negative.
-    """
-    if count < 0:
-        raise InputError(f"count: expected 0 or more, got {count}")
-    return id_colors(np.arange(count))
+SegmentColors = Literal["id", "category"] | Mapping[int, Color]
+"""How segments are coloured: each in its own colour, each in its category's, or in the colours that are given by id."""
 
 
-def id_colors(ids: ArrayLike) -> NDArray[np.uint8]:
-    """(..., 3) colour of each id: hues a golden-ratio turn apart, so that neighbouring ids differ, the same in every image."""
-    numbers = np.asarray(ids, dtype=np.int64)
-    hue = (numbers * _GOLDEN + 0.07) % 1.0
-    saturation, value = _SATURATIONS[numbers % 3], _VALUES[numbers % 4]
-    turns = (hue[..., None] * 6 + np.array([5.0, 3.0, 1.0])) % 6  # HSV to RGB, one formula per channel
-    rgb = value[..., None] * (1 - saturation[..., None] * np.clip(np.minimum(turns, 4 - turns), 0, 1))
-    colors = np.round(rgb * 255).astype(np.uint8)
-    colors[numbers == VOID] = VOID_COLOR
-    return colors
-
-
-def color_map(pmap: PanopticMap, *, colors: Literal["id", "category"] = "id") -> Image.Image:
+def color_map(pmap: PanopticMap, *, colors: SegmentColors = "id") -> Image.Image:
     """Each segment in one flat colour, void in dark grey.
 
     Args:
         pmap: the segments.
-        colors: "id" gives every id its own colour, the same in every image; "category" colours by category, so that things
-            of a kind look alike, and leaves a segment without a category light grey.
+        colors: "id" gives neighbours different colours (`ldmseg.palette`); "category" colours by category, so that things of a kind
+            look alike, and leaves a segment without a category light grey. {id: (R, G, B)} are colours that segments have already;
+            the others get different ones.
 
     Raises:
-        InputError: `colors` is neither of the two.
+        InputError: `colors` is none of these.
     """
     return Image.fromarray(_segment_colors(pmap, colors)[pmap.dense])
 
@@ -67,7 +48,7 @@ def overlay(
     *,
     alpha: float = 0.5,
     outline: bool = True,
-    colors: Literal["id", "category"] = "id",
+    colors: SegmentColors = "id",
 ) -> Image.Image:
     """The photo tinted by segment; void keeps the photo's colours under light hatching.
 
@@ -98,6 +79,30 @@ def overlay(
     return Image.fromarray(np.round(mixed).astype(np.uint8))
 
 
+def plot(
+    pmap: PanopticMap,
+    image: Image.Image | NDArray[np.uint8] | str | PathLike[str] | None = None,
+    *,
+    alpha: float = 0.5,
+    colors: SegmentColors = "id",
+) -> Image.Image:
+    """`overlay` on a photo, which may be a path; `color_map` without one.
+
+    Raises:
+        InputError: as these.
+    """
+    if image is None:
+        return color_map(pmap, colors=colors)
+    return overlay(read_image(image) if isinstance(image, (str, PathLike)) else image, pmap, alpha=alpha, colors=colors)
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG."""
+    data = BytesIO()
+    picture.save(data, format="PNG")
+    return data.getvalue()
+
+
 def confidence_map(confidence: ArrayLike) -> Image.Image:
     """How sure a map is, from dark (0) to bright (1).
 
@@ -115,34 +120,55 @@ def confidence_map(confidence: ArrayLike) -> Image.Image:
     return Image.fromarray(np.stack(channels, axis=2).round().astype(np.uint8))
 
 
+def confidence_picture(confidence: ArrayLike) -> Image.Image:
+    """`confidence_map` over a bar that tells what its colours mean; as wide as the map, and higher by the bar.
+
+    Raises:
+        InputError: as `confidence_map`.
+    """
+    heat = confidence_map(confidence)
+    return _below(heat, _heat_bar(heat.width, _text_height(max(heat.size))), 0)
+
+
 def completion_panels(
     image: Image.Image | NDArray[np.uint8],
     pmap: PanopticMap,
     *,
     given: PanopticMap | None = None,
     confidence: ArrayLike | None = None,
-    tile: int = 384,
+    colors: Mapping[int, Color] | None = None,
+    tile: int = 480,
 ) -> Image.Image:
-    """Photo, what was given of the map, the map, and how sure it is, side by side; what there is not is left out."""
+    """Photo, what was given of the map, the map, and how sure it is, side by side; what there is not is left out.
+
+    Args:
+        colors: of segments that have one already. A given segment has the same colour before and after.
+        tile: the longer side of a panel in pixels.
+    """
     photo = Image.fromarray(np.asarray(_rgb(image), dtype=np.uint8))
+    shared = segment_colors(pmap, keep=colors)
     panels = {"photo": photo}
     if given is not None:
-        panels["given"] = overlay(photo, given, alpha=0.85)
-    panels["map"] = overlay(photo, pmap)
+        panels["given"] = overlay(photo, given, alpha=0.85, colors=shared)
+    panels["map"] = overlay(photo, pmap, colors=shared)
     if confidence is not None:
-        panels["confidence (bright: sure)"] = confidence_map(confidence)
-    return contact_sheet([list(panels.values())], titles=list(panels), tile=tile)
+        panels["confidence"] = confidence_map(confidence)
+    sheet = contact_sheet([list(panels.values())], titles=list(panels), tile=tile)
+    if confidence is None:
+        return sheet
+    bar = _heat_bar(_fit(photo, tile).width, _text_height(tile))
+    return _below(sheet, bar, sheet.width - bar.width - MARGIN)
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[Image.Image | None]], *, titles: Sequence[str] | None = None, tile: int = 128, margin: int = 4
+    rows: Sequence[Sequence[Image.Image | None]], *, titles: Sequence[str] | None = None, tile: int = 128, margin: int = MARGIN
 ) -> Image.Image:
-    """Pictures in a grid on white, each fitted into a square tile; `None` leaves a gap.
+    """Pictures in a grid on white, each as large as a tile allows; `None` leaves a gap. Tiles have the proportions that the pictures need.
 
     Args:
         rows: the pictures, row by row; rows may differ in length.
         titles: one heading per column.
-        tile: side of a tile in pixels.
+        tile: the longer side of a tile in pixels.
         margin: pixels between and around tiles.
 
     Raises:
@@ -155,35 +181,71 @@ def contact_sheet(
         raise InputError(f"tile, margin: expected at least 1 and 0, got {tile} and {margin}")
     if titles is not None and len(titles) != columns:
         raise InputError(f"titles: expected one per column ({columns}), got {len(titles)}")
-    text_height = min(18, max(10, tile // 9))
+    fitted = [[None if picture is None else _fit(picture, tile) for picture in row] for row in rows]
+    width, height = (max((p.size[axis] for row in fitted for p in row if p is not None), default=tile) for axis in (0, 1))
+    text_height = _text_height(tile)
     top = margin + (text_height + margin if titles is not None else 0)
-    step = tile + margin
-    sheet = Image.new("RGB", (margin + columns * step, top + len(rows) * step), "white")
+    sheet = Image.new("RGB", (margin + columns * (width + margin), top + len(rows) * (height + margin)), "white")
     if titles is not None:
         draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=text_height)
         for column, title in enumerate(titles):
-            draw.text((margin + column * step + tile / 2, margin + text_height / 2), title, fill=(40, 40, 40), font=font, anchor="mm")
-    for row_number, row in enumerate(rows):
+            middle = margin + column * (width + margin) + width / 2, margin + text_height / 2
+            draw.text(middle, title, fill=(40, 40, 40), font=font, anchor="mm")
+    for row_number, row in enumerate(fitted):
         for column, picture in enumerate(row):
             if picture is not None:
-                fitted = _fit(picture, tile)
-                x, y = margin + column * step + (tile - fitted.width) // 2, top + row_number * step + (tile - fitted.height) // 2
-                sheet.paste(fitted, (x, y))
+                left, upper = margin + column * (width + margin), top + row_number * (height + margin)
+                sheet.paste(picture, (left + (width - picture.width) // 2, upper + (height - picture.height) // 2))
     return sheet
 
 
-def _segment_colors(pmap: PanopticMap, colors: str) -> NDArray[np.uint8]:
+def in_columns(
+    rows: Sequence[Sequence[Image.Image | None]], titles: Sequence[str], columns: int
+) -> tuple[list[list[Image.Image | None]], list[str]]:
+    """Rows of pictures set side by side, so many to a row of the sheet, and the headings for it; for `contact_sheet`."""
+    width = len(titles)
+    padded = [[*row, *[None] * (width - len(row))] for row in rows]
+    sheet = [[picture for row in padded[start : start + columns] for picture in row] for start in range(0, len(padded), columns)]
+    return sheet, list(titles) * min(columns, len(rows))
+
+
+def _text_height(side: int) -> int:
+    """Pixels of letters that can be read beside a picture of that side."""
+    return min(22, max(10, side // 9))
+
+
+def _heat_bar(width: int, text: int) -> Image.Image:
+    """A bar with the colours of `confidence_map`, and in letters of `text` pixels what they mean."""
+    pad = max(2, text // 3)
+    picture = Image.new("RGB", (width, 2 * text + 3 * pad), "white")
+    ramp = confidence_map(np.linspace(0, 1, max(2, width - 2 * pad))[None])
+    picture.paste(ramp.resize((ramp.width, text)), (pad, pad))
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=text)
+    fitting = (words for words in ("share of samples that agree", "agreement") if font.getlength(words) < width - 4 * text)
+    for x, words, anchor in ((pad, "0", "lt"), (width / 2, next(fitting, ""), "mt"), (width - pad, "1", "rt")):
+        draw.text((x, text + 2 * pad), words, fill=(40, 40, 40), font=font, anchor=anchor)
+    return picture
+
+
+def _below(picture: Image.Image, other: Image.Image, left: int) -> Image.Image:
+    """A picture, and another under it from column `left`, on white."""
+    both = Image.new("RGB", (picture.width, picture.height + other.height), "white")
+    both.paste(picture, (0, 0))
+    both.paste(other, (left, picture.height))
+    return both
+
+
+def _segment_colors(pmap: PanopticMap, colors: SegmentColors) -> NDArray[np.uint8]:
     """(len(pmap) + 1, 3) for indexing with `pmap.dense`: the last entry, which -1 picks, is void's."""
-    if colors == "id":
-        numbers = [s.id for s in pmap.segments]
+    if isinstance(colors, Mapping):
+        chosen = segment_colors(pmap, keep=colors)
+    elif colors == "id":
+        chosen = segment_colors(pmap)
     elif colors == "category":
-        numbers = [VOID if s.category_id is None else s.category_id + 1 for s in pmap.segments]
+        chosen = category_colors(pmap)
     else:
-        raise InputError(f"colors: expected 'id' or 'category', got {colors!r}")
-    table = id_colors(np.array([*numbers, VOID]))
-    unknown = np.array([*(number == VOID for number in numbers), False])
-    table[unknown] = (200, 200, 200)
-    return table
+        raise InputError(f"colors: expected 'id', 'category' or {{id: (R, G, B)}}, got {quoted(colors)}")
+    return np.array([*(chosen[s.id] for s in pmap.segments), VOID_COLOR], dtype=np.uint8)
 
 
 def _rgb(image: Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -167,7 +167,7 @@ class Engine:
         self._checking(key, lambda: session.snapshot().edits is not asked.edits)()
         known = KnownMap.of(wanted.partial) if wanted.partial.segments else None
         sample = Sample(0, seen.image, torch.Generator(), known=known)
-        finished = finish(drawn, sample, replace(pipe.options, boundaries="photo", tile_size=0.0))
+        finished = finish([drawn], [sample], seen.image, known, replace(pipe.options, boundaries="photo", tile_size=0.0)).map
         if not session.answered(asked, taken_over(asked.state, asked.edits, wanted, finished), final=True):
             raise Cancelled
         self._tell(key, "final")

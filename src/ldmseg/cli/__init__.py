@@ -21,7 +21,7 @@ USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 app = typer.Typer(
     name="ldmseg",
     help="Panoptic segmentation and mask completion by latent diffusion.",
-    epilog="A model is `default` (the bundled one), a folder, or a Hub id. `ldmseg VERB --help` tells more.",
+    epilog="A model is `default` (the bundled one), a folder, or a Hub id. `ldmseg VERB --help` lists a command's options.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -53,7 +53,7 @@ def _options(
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 1 for another failure.
 
-    Whatever a user can cause is told in one line on stderr; only a programming error ends in a traceback.
+    A mistake that a user can make gives one line on stderr. Only a programming error ends in a traceback.
     """
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -30,9 +30,9 @@ STEPS = 50
 def convert_checkpoint(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of the authors' code.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A new or empty folder.", show_default=False)],
-    dtype: Annotated[Dtype, typer.Option(help="Of the weights that are written.")] = "fp32",
+    dtype: Annotated[Dtype, typer.Option(help="Precision of the written weights.")] = "fp32",
     mask_scale: Annotated[
-        float | None, typer.Option(metavar="S", help="What mask latents are multiplied by.", show_default="the file's, else 0.18215")
+        float | None, typer.Option(metavar="S", help="Factor of the mask latents.", show_default="the file's, else 0.18215")
     ] = None,
     prediction: Annotated[
         Prediction | None, typer.Option(help="What the denoiser was trained to return.", show_default="the file's, else epsilon")
@@ -43,7 +43,7 @@ def convert_checkpoint(
     """Convert a checkpoint of the authors' release.
 
     A stage-2 file becomes a pipeline folder for --model, a stage-1 file a mask autoencoder for training's --set autoencoder=DIR.
-    Nothing in FILE is ever run.
+    Code in FILE is never run.
     """
     _check_output(output)
     if mask_scale is not None and not 0 < mask_scale < float("inf"):

@@ -23,11 +23,12 @@ _COMPLETION = "Completion (--inpaint)"
 def evaluate(
     data: Annotated[str, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. coco-panoptic:DIR:val.", show_default=False)],
     model: options.Model = "default",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many images.", show_default="all")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only this many images, from the first.", show_default="all")] = None,
     steps: options.Steps = None,
     sampler: options.SamplerOption = None,
     guidance_scale: options.GuidanceScale = None,
     boundaries: options.Boundaries = None,
+    boundary_trust: options.BoundaryTrust = None,
     min_component_area: options.MinComponentArea = None,
     ensemble_size: options.EnsembleSize = None,
     ensemble_flips: options.EnsembleFlips = None,
@@ -38,14 +39,14 @@ def evaluate(
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
     class_aware: Annotated[
-        bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree; no model draws any yet.")
+        bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree. No model draws categories yet.")
     ] = False,
     drop_rate: Annotated[
         float | None,
         typer.Option("--drop-rate", min=0, max=1, help="Measure inpainting: this share of each true map is hidden.", show_default="none"),
     ] = None,
     block_size: Annotated[
-        int | None, typer.Option("--block-size", min=1, help="Pixels of the hidden squares' side.", show_default="16")
+        int | None, typer.Option("--block-size", min=1, help="Side of the hidden squares, in pixels.", show_default="16")
     ] = None,
     inpaint: Annotated[
         bool,
@@ -64,19 +65,19 @@ def evaluate(
     rates: Annotated[
         str | None,
         typer.Option(
-            "--rates", metavar="RATE,..", help="Of blocks: shares dropped.", show_default="0.1,0.3,0.5,0.7,0.9", rich_help_panel=_COMPLETION
+            "--rates", metavar="RATE,..", help="Shares of blocks dropped.", show_default="0.1,0.3,0.5,0.7,0.9", rich_help_panel=_COMPLETION
         ),
     ] = None,
     block_sizes: Annotated[
         str | None,
-        typer.Option("--block-sizes", metavar="PIXELS,..", help="Of blocks.", show_default="16", rich_help_panel=_COMPLETION),
+        typer.Option("--block-sizes", metavar="PIXELS,..", help="Sides of blocks.", show_default="16", rich_help_panel=_COMPLETION),
     ] = None,
     shares: Annotated[
         str | None,
         typer.Option(
             "--shares",
             metavar="SHARE,..",
-            help="Of the other kinds: share given, or amount of noise.",
+            help="Densities of the other kinds: share given, or amount of noise.",
             show_default="each kind's own",
             rich_help_panel=_COMPLETION,
         ),
@@ -91,7 +92,7 @@ def evaluate(
         bool | None,
         typer.Option(
             "--baselines/--no-baselines",
-            help="Compare with nearest label, watershed and random walker.",
+            help="Compare with the walker alone, watershed and nearest label.",
             show_default="--baselines",
             rich_help_panel=_COMPLETION,
         ),

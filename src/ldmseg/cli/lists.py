@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 
 
 def words(value: str, option: str, allowed: Sequence[str]) -> list[str]:
@@ -16,7 +16,7 @@ def words(value: str, option: str, allowed: Sequence[str]) -> list[str]:
     found = _parts(value)
     wrong = [word for word in found if word not in allowed]
     if wrong or not found:
-        raise InputError(f"{option}: expected some of {','.join(allowed)}, got {wrong[0] if wrong else value!r}")
+        raise InputError(f"{option}: expected some of {','.join(allowed)}, got {quoted(wrong[0] if wrong else value)}")
     return found
 
 
@@ -31,7 +31,7 @@ def fractions(value: str, option: str) -> list[float]:
     except ValueError:
         found = []
     if not found or not all(0 <= number <= 1 for number in found):
-        raise InputError(f"{option}: expected numbers in 0..1 with commas between, got {value!r}")
+        raise InputError(f"{option}: expected numbers in 0..1 with commas between, got {quoted(value)}")
     return found
 
 
@@ -43,7 +43,7 @@ def whole_numbers(value: str, option: str) -> list[int]:
     """
     found = _parts(value)
     if not found or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in found):
-        raise InputError(f"{option}: expected whole numbers from 1 with commas between, got {value!r}")
+        raise InputError(f"{option}: expected whole numbers from 1 with commas between, got {quoted(value)}")
     return [int(part) for part in found]
 
 

@@ -14,22 +14,22 @@ from ldmseg.cli.console import configure_logging, say
 from ldmseg.options import InferenceOptions
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE..", help="Photos, and folders of photos.", show_default=False)]
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where results go.", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for the results.", show_default=False)]
 Model = Annotated[str, typer.Option("--model", metavar="MODEL", help="`default`, a pipeline's folder, or a Hub id.")]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the noise; each photo's own noise also depends on its file name.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise. The noise of a photo also depends on its file name.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps.", show_default="the model's")]
-SamplerOption = Annotated[choices.Sampler | None, typer.Option("--sampler", help="How to sample.", show_default="the model's")]
+SamplerOption = Annotated[choices.Sampler | None, typer.Option("--sampler", help="The kind of sampling step.", show_default="the model's")]
 MaxPixels = Annotated[
     int | None,
     typer.Option(
-        "--max-pixels", metavar="N", min=1, help="Photos of more pixels are refused before they are decoded.", show_default="178,956,970"
+        "--max-pixels", metavar="N", min=1, help="Refuse photos with more pixels before decoding them.", show_default="178,956,970"
     ),
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at a time; changes the speed, not the result.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Photos at a time. It changes the speed and not the result.")]
 GuidanceScale = Annotated[
     float | None,
-    typer.Option("--guidance-scale", metavar="SCALE", min=0, help="How strongly a descriptor guides; 1: not.", show_default="the model's"),
+    typer.Option("--guidance-scale", metavar="SCALE", min=0, help="Guidance by a descriptor; 1: off.", show_default="the model's"),
 ]
 EnsembleSize = Annotated[
     int | None,
@@ -37,13 +37,22 @@ EnsembleSize = Annotated[
         "--ensemble-size",
         metavar="K",
         min=1,
-        help="Draw K samples; the map is what they agree on, and how sure.",
+        help="Draw K samples. The map is what they agree on, with a confidence.",
         show_default="the model's",
     ),
 ]
 Boundaries = Annotated[
     choices.Boundaries | None,
-    typer.Option("--boundaries", help="Where borders lie: where the photo has edges, or as drawn.", show_default="the model's"),
+    typer.Option("--boundaries", help="Move borders to the edges of the photo, or leave them as drawn.", show_default="the model's"),
+]
+BoundaryTrust = Annotated[
+    float | None,
+    typer.Option(
+        "--boundary-trust",
+        min=0,
+        help="Weight of the drawing in the border step; 0: labels and photo alone.",
+        show_default="the model's",
+    ),
 ]
 TileSize = Annotated[
     float | None,
@@ -51,21 +60,21 @@ TileSize = Annotated[
         "--tile-size",
         metavar="PIXELS|SHARE",
         min=0,
-        help="Look at windows of so many pixels (up to 1: that share of the shorter side), for large photos of small things; 0: the whole.",
+        help="Divide a large photo into windows of this many pixels (up to 1: this share of its shorter side); 0: no windows.",
         show_default="the model's",
     ),
 ]
 TileOverlap = Annotated[
     float | None,
     typer.Option(
-        "--tile-overlap", min=0, max=0.9, help="Least share of a window that the next one shares with it.", show_default="the model's"
+        "--tile-overlap", min=0, max=0.9, help="Least share of a window that it shares with the next one.", show_default="the model's"
     ),
 ]
 EnsembleFlips = Annotated[
     choices.EnsembleFlips | None,
     typer.Option(
         "--ensemble-flips",
-        help="The K samples take turns in seeing the photo mirrored; both: also up and down, for photos from above.",
+        help="Draw some of the K samples from the mirrored photo; both: also mirrored top to bottom, for aerial or microscope images.",
         show_default="the model's",
     ),
 ]
@@ -75,7 +84,7 @@ MinComponentArea = Annotated[
         "--min-component-area",
         metavar="PIXELS",
         min=0,
-        help="Connected components of a segment become segments of their own; those of fewer pixels go to the nearest segment.",
+        help="Make connected components of a segment segments of their own. Those with fewer pixels go to the nearest segment.",
         show_default="the model's",
     ),
 ]
@@ -84,13 +93,13 @@ Captions = Annotated[
     typer.Option(
         "--captions",
         metavar="FILE.json",
-        help="For a model that reads captions: {file name: caption} of the photos, or COCO's captions.",
+        help="Captions for a model that reads them: {file name: caption}, or COCO's captions.",
         show_default="none",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 NoOverlay = Annotated[bool, typer.Option("--no-overlay", help="Write no <stem>_overlay.png.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.", callback=configure_logging)]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more on stderr.", callback=configure_logging)]
 
 _THRESHOLDS = "Thresholds"
 ProbabilityThreshold = Annotated[
@@ -100,7 +109,7 @@ ProbabilityThreshold = Annotated[
         metavar="P",
         min=0,
         max=1,
-        help="Pixels whose best id is less probable become void.",
+        help="Make pixels void whose best id is less probable.",
         show_default="the model's",
         rich_help_panel=_THRESHOLDS,
     ),
@@ -111,7 +120,7 @@ MinArea = Annotated[
         "--min-area",
         metavar="PIXELS",
         min=0,
-        help="Segments with fewer pixels become void.",
+        help="Make segments with fewer pixels void.",
         show_default="the model's",
         rich_help_panel=_THRESHOLDS,
     ),
@@ -123,7 +132,7 @@ OverlapThreshold = Annotated[
         metavar="SHARE",
         min=0,
         max=1,
-        help="Segments that lost a larger share of their own pixels to others become void.",
+        help="Drop segments that win less than this share of the pixels they claim; the next best segment gets the pixels.",
         show_default="the model's",
         rich_help_panel=_THRESHOLDS,
     ),

@@ -9,6 +9,7 @@ import typer
 
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, print_table
+from ldmseg.errors import InputError
 
 if TYPE_CHECKING:
     from ldmseg.metrics.panoptic_quality import PanopticQualityResult
@@ -21,13 +22,19 @@ def score(
     pred_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="The predictions' PNGs.", show_default="beside the JSON")] = None,
     class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Every segment is of the same class.")] = False,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="An image without a prediction counts as all void.")] = False,
+    only_predicted: Annotated[bool, typer.Option("--only-predicted", help="Score the predicted images only.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Panoptic quality of two COCO panoptic files, as panopticapi computes it."""
+    """Panoptic quality of two COCO panoptic files, as panopticapi computes it.
+
+    Images are matched by id, or by their files' names where the predictions number them otherwise.
+    """
+    if allow_missing and only_predicted:
+        raise InputError("--allow-missing, --only-predicted: expected one of them, got both")
     from ldmseg.metrics.score import score_files
 
     with Progress("scoring", enabled=not json) as progress:
-        result = score_files(gt, pred, gt_dir, pred_dir, class_agnostic, allow_missing, on_progress=progress.update)
+        result = score_files(gt, pred, gt_dir, pred_dir, class_agnostic, allow_missing, only_predicted, on_progress=progress.update)
     if json:
         print_json(result.to_dict())
     else:

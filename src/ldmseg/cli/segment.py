@@ -14,12 +14,14 @@ from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.errors import InputError
 from ldmseg.labelling.maps import Predict, Prediction, write_maps
+from ldmseg.labelling.origin import made_by
 from ldmseg.labelling.photos import CONFIDENCE, OVERLAY, PANELS, Photo, Pictures, check_partials, check_photos, photo_generator
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ldmseg.panoptic import PanopticMap
+    from ldmseg.formats.coco_json import Provenance
+    from ldmseg.formats.painting import Painting
     from ldmseg.pipeline import LDMSegOutput
 
 
@@ -31,6 +33,7 @@ def segment(
     sampler: options.SamplerOption = None,
     guidance_scale: options.GuidanceScale = None,
     boundaries: options.Boundaries = None,
+    boundary_trust: options.BoundaryTrust = None,
     min_component_area: options.MinComponentArea = None,
     ensemble_size: options.EnsembleSize = None,
     ensemble_flips: options.EnsembleFlips = None,
@@ -50,8 +53,8 @@ def segment(
 ) -> None:
     """Segment photos.
 
-    Writes <stem>.png (COCO panoptic ids) and <stem>_overlay.png for each photo, and one panoptic.json; with --ensemble-size also
-    <stem>_confidence.png, bright where the samples agree.
+    For each photo, <stem>.png (COCO panoptic ids) and <stem>_overlay.png are written, and one panoptic.json for all. With --ensemble-size
+    there is also <stem>_confidence.png, which is bright where the samples agree.
     """
     asked = options.asked(locals())
     pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
@@ -59,6 +62,7 @@ def segment(
         photos = check_photos(images, output, pictures, progress.update, max_pixels)
 
     from ldmseg.cli.models import load_pipeline
+    from ldmseg.models.loading import model_folder
 
     texts = _captions(captions, photos)
     pipe = load_pipeline(model, device)
@@ -69,7 +73,8 @@ def segment(
         out = pipe(loaded, generator=generators, prompt=prompt, **asked)
         return _predictions(out)
 
-    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed})
+    origin = made_by("segment", model, model_folder(model), seed, pipe.options.updated(asked))
+    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed}, origin=origin)
 
 
 def inpaint(
@@ -87,19 +92,27 @@ def inpaint(
     method: Annotated[
         InpaintMethod,
         typer.Option(
-            help="Show the partial map to the network (condition), put it back at each step (project; resample does so several times), "
-            "or take it for a rough map (refine). auto: condition where the model can."
+            help="Give the partial map to the network (condition), put it back at each step (project), repeat the steps, too (resample), "
+            "or change it as a rough map (refine). auto: condition where the model can."
         ),
     ] = "auto",
     strength: Annotated[
-        float | None, typer.Option("--strength", help="refine: how far from the rough map, above 0 to 1.", show_default="0.5")
+        float | None, typer.Option("--strength", help="refine: how far the rough map is changed, above 0 to 1.", show_default="0.5")
+    ] = None,
+    clean_partial: Annotated[
+        bool,
+        typer.Option("--clean-partial", help="Snap stray colours (soft brush, JPEG) to the main ones; what is unsure is unknown."),
+    ] = False,
+    unknown: Annotated[
+        str | None,
+        typer.Option("--unknown", metavar="COLOR", help="A colour of the partial map that is unknown, e.g. white.", show_default="black"),
     ] = None,
     certain: Annotated[
         Path | None,
         typer.Option(
             "--certain",
             metavar="PNG_OR_DIR",
-            help="refine: pictures that are not 0 where the map is to stay as it is.",
+            help="refine: pictures that are not 0 at pixels that must stay as they are.",
             show_default="none",
         ),
     ] = None,
@@ -107,6 +120,7 @@ def inpaint(
     sampler: options.SamplerOption = None,
     guidance_scale: options.GuidanceScale = None,
     boundaries: options.Boundaries = None,
+    boundary_trust: options.BoundaryTrust = None,
     min_component_area: options.MinComponentArea = None,
     ensemble_size: options.EnsembleSize = None,
     ensemble_flips: options.EnsembleFlips = None,
@@ -124,9 +138,9 @@ def inpaint(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Complete partial maps; what is given stays as it is.
+    """Complete partial maps. Given pixels stay as they are.
 
-    Writes the same files as `segment`, and <stem>_panels.png: photo, what was given, the result, and with --ensemble-size how sure it is.
+    The files are those of `segment`, and <stem>_panels.png: photo, given map, result and, with --ensemble-size, confidence.
     """
     asked = options.asked(locals())
     for name, value in (("--strength", strength), ("--certain", certain)):
@@ -137,40 +151,65 @@ def inpaint(
     pictures = Pictures(() if no_overlay else (OVERLAY, PANELS, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
     with Progress("checking photos", enabled=not json) as progress:
         photos = check_photos(images, output, pictures, progress.update, max_pixels)
-    partials = check_partials(photos, partial, output, "--partial", pictures)
-    masks = None if certain is None else check_partials(photos, certain, output, "--certain", pictures)
 
-    from ldmseg.cli.models import load_pipeline
     from ldmseg.formats.image import MAX_PIXELS
     from ldmseg.formats.label_png import read_label_png
+    from ldmseg.formats.painting import doubts, named_color, read_painting
+
+    paper = None if unknown is None else named_color(unknown, "--unknown")
+
+    def painted(path: Path, pixels: int) -> Painting:
+        return read_painting(path, unknown=paper, clean=clean_partial, max_pixels=max(MAX_PIXELS, pixels))
+
+    partials = check_partials(photos, partial, output, "--partial", pictures, lambda path, pixels: painted(path, pixels).map)
+    masks = None if certain is None else check_partials(photos, certain, output, "--certain", pictures, read_label_png)
+
+    from ldmseg.cli.models import load_pipeline
+    from ldmseg.models.loading import model_folder
 
     texts = _captions(captions, photos)
     pipe = load_pipeline(model, device)
 
     def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
-        given = [read_label_png(partials[photo.path], max(MAX_PIXELS, photo.pixels)) for photo in batch]
+        paintings = [painted(partials[photo.path], photo.pixels) for photo in batch]
+        given = [painting.map for painting in paintings]
         certain_pixels = None
         if masks is not None:
             certain_pixels = [read_label_png(masks[photo.path], max(MAX_PIXELS, photo.pixels)).ids > 0 for photo in batch]
         generators = [photo_generator(seed, photo.path) for photo in batch]
         prompt = None if texts is None else [texts[photo.path] for photo in batch]
         out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, **asked)
-        return _predictions(out, given)
+        for photo, painting in zip(batch, paintings, strict=True):
+            for doubt in doubts(painting) if method != "refine" else ():
+                say(f"ldmseg: warning: {partials[photo.path]}: {doubt}")
+        return _predictions(out, paintings)
 
-    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed})
+    origin = made_by("inpaint", model, model_folder(model), seed, pipe.options.updated(asked))
+    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed}, origin=origin)
 
 
-def _predictions(out: LDMSegOutput, given: list[PanopticMap] | None = None) -> list[Prediction]:
-    count = len(out.maps)
-    nothing: list[None] = [None] * count
-    return [Prediction(*one) for one in zip(out.maps, out.confidence or nothing, given or nothing, strict=True)]
+def _predictions(out: LDMSegOutput, paintings: list[Painting] | None = None) -> list[Prediction]:
+    nothing: list[None] = [None] * len(out.maps)
+    together = zip(out.maps, out.confidence or nothing, paintings or nothing, strict=True)
+    return [Prediction(pmap, sure, *((given.map, given.colors) if given else ())) for pmap, sure, given in together]
 
 
 def _run(
-    photos: list[Photo], predict: Predict, output: Path, *, batch_size: int, pictures: Pictures, json: bool, facts: dict[str, object]
+    photos: list[Photo],
+    predict: Predict,
+    output: Path,
+    *,
+    batch_size: int,
+    pictures: Pictures,
+    json: bool,
+    facts: dict[str, object],
+    origin: Provenance,
 ) -> None:
     with Progress("segmenting", enabled=not json) as progress:
-        written = list(write_maps(photos, predict, output, batch_size=batch_size, pictures=pictures, on_progress=progress.update))
+        maps = write_maps(
+            photos, predict, output, batch_size=batch_size, pictures=pictures, on_progress=progress.update, origin=origin
+        )
+        written = list(maps)
     if json:
         print_json({"images": [asdict(one) for one in written], "panoptic": str(output / "panoptic.json"), **facts})
     else:

@@ -1,4 +1,4 @@
-"""Several processes of one launch speak with one voice: an error is told once, in one line, and ends them all."""
+"""Output of several processes of one launch: an error is printed once, in one line, and ends all processes."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from ldmseg.training.environment import launched, local_rank
 
 FAILURE = 1
 PATIENCE = 30.0
-"""Seconds that a mute process which failed gives the one that speaks."""
+"""Seconds that a silenced process waits after its failure, so that the process with output can print first."""
 
 
 class _Muted(io.StringIO):
-    """Standard error of a process that does not speak yet."""
+    """Standard error of a process whose output is silenced."""
 
 
 class Ended(BaseException):
-    """The launcher ended this process. No `Exception`, so that nobody takes it for an error to go on from."""
+    """The launcher ended this process. It is no `Exception`, so that no handler treats it as an error to recover from."""
 
 
 def mute_all_but_first() -> None:
-    """Until the processes know each other (`together`), what one says all would say: only the first of each machine does."""
+    """Silence all processes but the first of each machine. Until `together` connects them, all would print the same."""
     if local_rank() > 0:
         sys.stderr = _Muted()
 
 
 @contextmanager
 def together(run: Path) -> Iterator[bool]:
-    """Connect the processes of this launch; yields whether this one is the main process, which alone prints.
+    """Connect the processes of this launch, and yield whether this one is the main process. Only the main process prints.
 
-    The first that has an error tells it and exits; the others exit without a word, wherever they are: their own errors (a connection that
-    breaks) are no more than its consequence. If a process was killed and could not tell, the first that misses it does.
+    The first process with an error prints it and exits. The others exit without output, because their own errors (a connection that
+    breaks) are only its consequence. If a process was killed, the first that gets no answer from it prints that.
     """
     if launched() == 1:
         yield True
@@ -56,7 +56,7 @@ def together(run: Path) -> Iterator[bool]:
         yield state.is_main_process
         state.destroy_process_group()
     except BaseException as error:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher ends all when one exits; first this one says why
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher ends all processes when one exits; the reason is printed first
         if not distributed.first_to_tell():
             raise typer.Exit(FAILURE) from None
         sys.stderr = sys.__stderr__
@@ -67,9 +67,9 @@ def together(run: Path) -> Iterator[bool]:
 
 
 def leave(code: int) -> NoReturn:
-    """Exit; one of several processes that failed does so without the interpreter's clean-up, which may wait for those that are gone.
+    """Exit. A failed process of several skips the interpreter's clean-up, which may wait for processes that have ended.
 
-    One that is still mute first lets the other speak, with whose exit the launcher ends all.
+    A silenced process first waits, so that the other can print its error. The launcher ends all processes when that one exits.
     """
     if code and launched() > 1:
         if isinstance(sys.stderr, _Muted):

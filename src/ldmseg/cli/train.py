@@ -34,7 +34,7 @@ DryRun = Annotated[
 ]
 OnError = Annotated[
     Literal["stop", "skip"] | None,
-    typer.Option("--on-error", help="What a photo or map that cannot be read does.", show_default="data.on_error, which is stop"),
+    typer.Option("--on-error", help="What to do when a photo or map cannot be read.", show_default="data.on_error, which is stop"),
 ]
 TrainDevice = Annotated[Literal["auto", "cpu"], typer.Option("--device", help="auto: what accelerate finds.")]
 
@@ -115,7 +115,7 @@ def _run(stage: Stage, config: RunConfig, run: Path, quiet: bool) -> dict[str, f
     """Train with a progress bar; the last logged figures.
 
     Raises:
-        KeyboardInterrupt: with the line that says how to go on.
+        KeyboardInterrupt: with the line that names the command to continue.
     """
     from ldmseg.training.loop import train
 

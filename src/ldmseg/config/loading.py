@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
 from ldmseg.config.schema import AutoencoderRunConfig, DiffusionRunConfig, MixedSet
 from ldmseg.errors import InputError, quoted, shortened
+from ldmseg.options import InferenceOptions
 
 LEVELS = 16
 """Configurations that extend each other."""
@@ -23,8 +25,11 @@ _RUN: TypeAdapter[AutoencoderRunConfig | DiffusionRunConfig] = TypeAdapter(
 )
 
 
+_STAGES: dict[str, type[BaseModel]] = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}
+
+
 def preset_names() -> list[str]:
-    """The presets that `load_config` knows by name."""
+    """The names of the presets that `load_config` takes."""
     folder = resources.files("ldmseg") / "presets"
     return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
 
@@ -141,15 +146,30 @@ def _one_line(error: ValidationError) -> str:
     where = shortened(".".join(str(part) for part in told))
     if first["type"] == "extra_forbidden":
         known = _known_keys(loc)
-        close = difflib.get_close_matches(shortened(loc[-1]), known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
+        close = _elsewhere(str(loc[0]), str(loc[-1])) or difflib.get_close_matches(shortened(loc[-1]), known, n=1)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"expected one of {', '.join(known)}"
         return f"config: {where!r} is no known key; {hint}"
     got = "" if isinstance(first["input"], dict) else f", got {quoted(first['input'])}"
     return f"config: {where + ': ' if where else ''}{shortened(first['msg'].removeprefix('Value error, '), 300)}{got}"
 
 
+def _elsewhere(stage: str, name: str) -> list[str]:
+    """The keys of a run's configuration, in full, whose last part is `name`."""
+    keys = [f"inference.{f.name}" for f in fields(InferenceOptions) if f.name == name and stage == "diffusion"]
+
+    def search(model: type[BaseModel], path: str) -> None:
+        for key, entry in model.model_fields.items():
+            if key == name:
+                keys.append(f"{path}{key}")
+            if isinstance(entry.annotation, type) and issubclass(entry.annotation, BaseModel):
+                search(entry.annotation, f"{path}{key}.")
+
+    search(_STAGES[stage], "")
+    return sorted(keys)
+
+
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    model: Any = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}[str(loc[0])]
+    model: Any = _STAGES[str(loc[0])]
     for key in loc[1:-1]:
         model = MixedSet if isinstance(key, int) else model.model_fields[str(key)].annotation  # a list of models: data.train
     return sorted(model.model_fields)

@@ -8,11 +8,11 @@ from typing import Any
 import yaml
 
 DEPTH, SIZE = 16, 2**20
-"""Levels of nesting, and characters, of which a configuration has far fewer."""
+"""Limits of nesting and of characters. A configuration is far below them."""
 
 
 class PlainYamlError(ValueError):
-    """A text is no plain YAML; the message says in one line why."""
+    """A text is no plain YAML. The message gives the reason in one line."""
 
 
 def read_yaml(text: str) -> Any:

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from ldmseg.choices import Code, IdPolicy, LossWeight, PartialKind, Prediction
+from ldmseg.errors import quoted
 from ldmseg.options import InferenceOptions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(gt=0, le=10)]
 Labelling = Literal["dense", "things_only", "figure_ground"]
-Tracker = Literal["tensorboard"]  # what accelerate can hand figures to and was tried here
+Tracker = Literal["tensorboard"]  # trackers of accelerate that are tested
 
 
 class Config(BaseModel):
@@ -52,14 +53,15 @@ class ColorConfig(Config):
 class MixedSet(Config):
     """One of several data sets to train on.
 
-    `labelling` says what its void means: `dense`, everything is labelled but a little; `things_only`, the unlabelled may be anything, and
-    nothing is learned there; `figure_ground`, beside that the one stuff segment is whatever is not the figure, and is learned only where a
-    partial map shows it. Left out, the data set's own word (`info.labelling` in its JSON) counts, or `dense`.
+    `labelling` is the meaning of its void. `dense`: nearly everything is labelled. `things_only`: unlabelled pixels may be anything; the
+    loss leaves them out. `figure_ground`: also, the one stuff segment is everything but the figure, and the loss takes it in only where a
+    partial map shows it. Left out, it is what the data set's JSON has (`info.labelling`), or `dense`.
     """
 
     data: str
     weight: Annotated[float, Field(gt=0)] = 1.0  # samples are shared out by the weights
     labelling: Labelling | None = None
+    whole_rate: Fraction | None = None  # of this set, in place of data.whole_rate: generated scenes need no windows
 
 
 Sets = Annotated[
@@ -69,22 +71,22 @@ Sets = Annotated[
 
 
 class DataConfig(Config):
-    """Data sets (`FORMAT:ROOT[:SPLIT]`) and what is done to an image before the model sees it."""
+    """Data sets (`FORMAT:ROOT[:SPLIT]`), and what is done to an image before the model gets it."""
 
     train: Sets = "scenes:100000:train"  # one data set, or a list of several with weights
     val: str = "scenes:64:val"
-    size: Positive = 128  # pixels; what the model sees is a square
+    size: Positive = 128  # pixels of the square that the model gets
     # The whole image (the paper), a window of it, large-scale jitter, or the whole image and windows of its proportions by turns.
     resize: Literal["square", "crop", "jitter", "zoom"] = "square"
     # crop: times the shorter side fits (1, 1); jitter: times the whole fits (0.1, 2); zoom: times the squared whole fits (1, 2)
     scale_range: tuple[Scale, Scale] | None = None
     whole_rate: Fraction = 0.33  # zoom: share of the samples that show the whole image
-    windows: Positive | None = None  # zoom: so many windows of each photo, the same ones in every epoch; none: a new one each time
+    windows: Positive | None = None  # zoom: fixed windows of each photo, the same ones in every epoch; none: a new one each time
     scene_segments: tuple[Positive, Positive] = (4, 12)
     flip: bool = True
     color: ColorConfig = ColorConfig()
     latents: str | None = None  # a folder that `ldmseg data cache` made of `train`: stage 2 then reads no photo
-    features: str | None = None  # a folder that `ldmseg data cache --config` made for this run: the backbone then sees no photo
+    features: str | None = None  # a folder that `ldmseg data cache --config` made for this run: the backbone then gets no photo
     on_error: Literal["stop", "skip"] = "stop"  # what a photo or map that cannot be read does to the run
     workers: Annotated[int, Field(ge=0)] = 0
 
@@ -126,13 +128,13 @@ class OptimConfig(Config):
     decay_start: Fraction = 0.0  # share of the steps after which the decay begins
     clip: Annotated[float, Field(gt=0)] = 3.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    gradient_checkpointing: bool = False  # forget activations and compute them again on the way back: less memory, more time
+    gradient_checkpointing: bool = False  # drop activations and compute them again in the backward pass: less memory, more time
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
 
 class ValidationConfig(Config):
     every: Positive = 1000  # steps
-    limit: Positive | None = None  # only the first so many images of data.val
+    limit: Positive | None = None  # only this many images of data.val, from the first
     samples: Annotated[int, Field(ge=0)] = 8  # images drawn in the sample sheet
 
 
@@ -178,7 +180,7 @@ class AutoencoderRunConfig(RunConfig):
         keys = (key for key in ("latents", "features") if getattr(self.data, key) is not None)
         key = next(keys, "color" if self.data.color != ColorConfig() else None)
         if key is not None:
-            raise ValueError(f"data.{key}: expected none in stage 1, which sees no photo")
+            raise ValueError(f"data.{key}: expected none in stage 1, which uses no photos")
         return self
 
 
@@ -192,7 +194,7 @@ class DenoiserConfig(Config):
 
 
 class DescriptorsConfig(Config):
-    """What the denoiser's cross-attention is told of a photo (`ldmseg.models.descriptors`); without a kind it has no cross-attention."""
+    """What the denoiser's cross-attention gets of a photo (`ldmseg.models.descriptors`). Without a kind there is no cross-attention."""
 
     kind: Literal["clip-image", "clip-text", "learned"] | None = None
     source: str = "openai/clip-vit-large-patch14"  # CLIP's folder or Hub id
@@ -211,22 +213,22 @@ class DescriptorsConfig(Config):
 
 
 class ImageEncoderConfig(Config):
-    """A folder or Hub id of a frozen VAE, or none: a convolutional stem that learns with the denoiser."""
+    """A folder or Hub id of a frozen VAE, or none: a convolutional stem that is trained with the denoiser."""
 
     source: str | None = None
     latent_channels: Positive = 64
     widths: tuple[Positive, ...] = (32, 64, 128)
-    # A pretrained network beside the stem, frozen, with an adapter that learns: a .safetensors file of EfficientNet-Lite0, or a folder or
+    # A pretrained, frozen network beside the stem, with a trained adapter: a .safetensors file of EfficientNet-Lite0, or a folder or
     # Hub id that transformers has a backbone for. With `init`, it is put beside that model's stem.
     backbone: str | None = None
     adapter_channels: Positive = 96
-    input_scale: Positive = 2  # pixels of the photo, as the backbone sees it, per pixel of the map
+    input_scale: Positive = 2  # pixels of the backbone's photo per pixel of the map
     adapter_lr: Annotated[float, Field(gt=0)] = 1.0  # times optim.lr
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
         if self.source is not None and self.backbone is not None:
-            raise ValueError(f"backbone: expected none beside a source, which is a whole encoder, got {self.backbone!r}")
+            raise ValueError(f"backbone: expected none beside a source, which is a whole encoder, got {quoted(self.backbone)}")
         return self
 
 
@@ -246,7 +248,7 @@ class DenoisingConfig(Config):
     snr_clamp: Annotated[float, Field(gt=0)] = 5.0
     self_condition_rate: Fraction = 1.0  # share of the images with a first pass for the estimate
     ignore_void: bool = True  # cells without a labelled pixel take no part
-    noise_bias: Annotated[float, Field(gt=0)] = 1.0  # timesteps are T u**(1/bias): above 1 sees more noise
+    noise_bias: Annotated[float, Field(gt=0)] = 1.0  # timesteps are T u**(1/bias): above 1 gives more noise
     pure_noise_rate: Fraction = 0.0  # share of the samples at the last timestep, where sampling begins: good for few steps
 
 
@@ -258,7 +260,7 @@ class PartialConfig(Config):
 
 
 INFERENCE = InferenceOptions(num_inference_steps=20)
-"""What a run without `init` samples with unless its `inference` says otherwise."""
+"""The options of a run without `init`, where its `inference` names no others."""
 
 
 def _checked_inference(values: dict[str, Any]) -> dict[str, Any]:
@@ -273,7 +275,7 @@ class DiffusionRunConfig(RunConfig):
     """`ldmseg train diffusion`."""
 
     stage: Literal["diffusion"]
-    init: str | None = None  # a pipeline folder or `default` whose networks are the start; what is not set here is as in that pipeline
+    init: str | None = None  # a pipeline folder or `default` whose networks are the start; other keys are as in that pipeline
     autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`, which beside `init` is that model's own
     latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
     id_policy: IdPolicy = "random"
@@ -297,5 +299,5 @@ class DiffusionRunConfig(RunConfig):
     def _seeing(self) -> Self:
         cached = next((key for key in ("latents", "features") if getattr(self.data, key) is not None), None)
         if self.descriptors.kind == "clip-image" and cached is not None:
-            raise ValueError(f"data.{cached}: expected none with descriptors.kind clip-image, which sees the photos")
+            raise ValueError(f"data.{cached}: expected none with descriptors.kind clip-image, which needs the photos")
         return self

@@ -37,7 +37,7 @@ class CaptionedDataset:
         return self.source.name(index)
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """What is said of a photo, by one or several people.
+        """The captions of a photo, by one or several people.
 
         Raises:
             InputError: nothing is.

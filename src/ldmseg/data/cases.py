@@ -1,4 +1,4 @@
-"""Kinds and densities of partial maps, as completion is measured with them: the same map for the same image, whoever asks."""
+"""Kinds and densities of partial maps for measuring completion. The same image always gets the same partial map."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ldmseg.choices import PartialKind
 from ldmseg.data.partial import NoisyKind, make_noisy, make_partial
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.panoptic import PanopticMap
 
 NOISY: tuple[str, ...] = get_args(NoisyKind)
@@ -63,7 +63,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InputError(f"kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
+            raise InputError(f"kind: expected one of {', '.join(KINDS)}, got {quoted(self.kind)}")
         if not 0 <= self.share <= 1:
             raise InputError(f"{'amount' if self.noisy else 'share'}: expected 0..1, got {self.share}")
         if (self.block_size is None) == (self.kind == "blocks"):
@@ -121,8 +121,9 @@ def make_cases(
     """Every kind at each of its densities.
 
     Args:
-        drop_rates, block_sizes: of blocks, each with each.
-        shares: of every other kind; left out, the kind's own (`SHARES`).
+        drop_rates: shares of the blocks that are dropped; every rate is combined with every block size.
+        block_sizes: pixels.
+        shares: the densities of every other kind; None takes those of `SHARES`.
 
     Raises:
         InputError: as `Case`.

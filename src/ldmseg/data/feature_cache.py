@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once for fixed views of every photo: how they lie on the disk, and how stage 2 reads them.
+"""Features of a frozen backbone, computed once for fixed views of every photo: their layout on the disk, and how stage 2 reads them.
 
 A cache is a folder of shards and a `manifest.json`, as a latent cache is (`ldmseg.data.latent_cache`): shards are mapped into memory, and
 only those count that the manifest lists. A view is the whole photo, the whole photo mirrored, or one of the photo's `data.windows`.
@@ -20,13 +20,13 @@ from ldmseg.config import DataConfig
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.latent_cache import CHECKED, MANIFEST, TOLERANCE, CachedData, Shard, _Part, shard_damage, weights_sha256
 from ldmseg.data.transforms import SCALE_RANGES, View, fixed_view, view_count
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.image_encoder import ImageEncoder
 
 
 class BackboneIdentity(_Part):
-    """What tells one backbone from another."""
+    """What distinguishes one backbone from another."""
 
     kind: str
     settings_sha256: str
@@ -34,7 +34,7 @@ class BackboneIdentity(_Part):
 
 
 class Views(_Part):
-    """How photos became what the backbone saw."""
+    """How photos became the backbone's input."""
 
     size: int = Field(ge=1)
     input_scale: int = Field(ge=1)
@@ -75,7 +75,7 @@ class FeatureManifest(_Part):
         return -(-len(self.data.names) // self.items_per_shard)
 
     def contradiction(self, other: FeatureManifest) -> str | None:
-        """Why a cache with this manifest is not what `other` asks for; None where it is. Their shards and folders do not matter."""
+        """How this manifest differs from `other`; None where it does not. Shards and folders are not compared."""
         for what in ("kind", "settings_sha256", "weights_sha256"):
             there, here = getattr(self.backbone, what), getattr(other.backbone, what)
             if there != here:
@@ -88,12 +88,12 @@ class FeatureManifest(_Part):
             return f"was made of {len(self.data.names)} items, got {len(other.data.names)}"
         for number, (there, here) in enumerate(zip(self.data.names, other.data.names, strict=True)):
             if there != here:
-                return f"was made of another data set: its item {number} is {there!r}, got {here!r}"
+                return f"was made of another data set: its item {number} is {quoted(there)}, got {quoted(here)}"
         return None
 
 
 class CachedView(NamedTuple):
-    """The photo (3, S, S) float32 in 0..255 as the stem sees it, and the backbone's feature maps (C, h, w) each."""
+    """The stem's input, the photo (3, S, S) float32 in 0..255, and the backbone's feature maps (C, h, w) each."""
 
     photo: NDArray[np.float32]
     features: tuple[NDArray[np.floating], ...]
@@ -112,10 +112,13 @@ class FeatureCache:
         """Open a cache for training.
 
         Args:
-            encoder, dataset, data: of the run; the cache must be of its backbone, photos and views. Folders may have moved.
+            encoder: the run's image encoder. The cache must have been made with its backbone.
+            dataset: the run's photos. The cache must hold them; folders may have moved.
+            data: the run's `data` section. The cache must hold its views.
 
         Raises:
-            InputError: there is no cache, it is not complete, a shard is damaged, or it is another run's; the reason is said in one line.
+            InputError: there is no cache, it is not complete, a shard is damaged, or it belongs to another run. The message gives the
+                reason in one line.
         """
         path = Path(folder)
         manifest = read_feature_manifest(path)
@@ -151,7 +154,7 @@ class FeatureCache:
         return self._mapped[number].get_slice(name)[row, view]
 
     def _strange_photo(self, dataset: PanopticDataset, data: DataConfig) -> str | None:
-        """Names can be those of another data set: some photos are looked at again."""
+        """Another data set can have the same names, so some photos are compared."""
         scale = self.manifest.views.input_scale
         for item in np.linspace(0, len(dataset) - 1, min(CHECKED, len(dataset))).round().astype(int).tolist():
             if item in self._unreadable:
@@ -166,7 +169,7 @@ class FeatureCache:
 
 
 def expected_manifest(encoder: ImageEncoder, dataset: PanopticDataset, data: DataConfig, spec: str) -> FeatureManifest:
-    """What the cache of a run says of itself, but for how it is stored.
+    """The manifest of a run's cache, but for how it is stored.
 
     Raises:
         InputError: the encoder has no backbone.

@@ -1,4 +1,4 @@
-"""Making a feature cache: shard after shard, each of which is listed when it is there in full."""
+"""Making a feature cache, shard after shard. A shard is listed when it is on the disk in full."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from ldmseg.atomic import write_bytes, write_text, writing_errors
+from ldmseg.atomic import write_bytes, write_text
 from ldmseg.config import DataConfig
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.feature_cache import FeatureManifest, expected_manifest, feature_file, pixel_sums, read_feature_manifest, views_of
 from ldmseg.data.latent_cache import MANIFEST, Shard, shard_damage
 from ldmseg.data.transforms import view_count
 from ldmseg.errors import InputError
+from ldmseg.locking import locked
 from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.image_encoder import ImageEncoder
 
@@ -66,17 +67,28 @@ def build_feature_cache(
         on_progress: called with (photos done, photos in all).
 
     Raises:
-        InputError: the encoder has no backbone, the run's views are drawn anew each time, the folder holds another cache, a photo cannot be
-            read (`stop`), or the disk is full. What was finished before stays and counts.
+        InputError: the encoder has no backbone, the run's views are drawn anew each time, the folder holds another cache or is in use, a
+            photo cannot be read (`stop`), or the disk is full. What was finished before stays and counts.
     """
     path, settings = Path(folder), settings or FeatureSettings()
     view_count(data)  # refuses what cannot be cached
     stored = {"dtype": settings.dtype, "items_per_shard": settings.items_per_shard}
     wanted = expected_manifest(encoder, dataset, data, spec).model_copy(update=stored)
     assert isinstance(encoder, BackboneImageEncoder)
+    with locked(path):
+        return _build(path, dataset, encoder, data, settings, wanted, on_progress)
+
+
+def _build(
+    path: Path,
+    dataset: PanopticDataset,
+    encoder: BackboneImageEncoder,
+    data: DataConfig,
+    settings: FeatureSettings,
+    wanted: FeatureManifest,
+    on_progress: Callable[[int, int], None] | None,
+) -> FeatureManifest:
     shards = {shard.first: shard for shard in _kept(path, wanted)}
-    with writing_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
     for first in range(0, len(dataset), settings.items_per_shard):
         items = range(first, min(first + settings.items_per_shard, len(dataset)))
         if first not in shards:

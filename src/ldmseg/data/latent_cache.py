@@ -1,7 +1,7 @@
-"""Image latents of a frozen encoder, computed once: how they lie on the disk, and how stage 2 reads them.
+"""Image latents of a frozen encoder, computed once: their layout on the disk, and how stage 2 reads them.
 
-A cache is a folder of shards (`latents-00000.safetensors`, ..) and a `manifest.json`, which says of which photos, by which encoder and at
-which size they are. Only shards that the manifest lists count; `build_latent_cache` lists one when it is there in full.
+A cache is a folder of shards (`latents-00000.safetensors`, ..) and a `manifest.json`. The manifest names the photos, the encoder and the
+size. Only shards that the manifest lists count; `build_latent_cache` lists a shard when it is on the disk in full.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from torch import nn
 
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.transforms import View
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
+from ldmseg.formats.image import existing_file
+from ldmseg.formats.inside import path_inside
 from ldmseg.models.image_encoder import ImageEncoder
 
 MANIFEST = "manifest.json"
 CHECKED = 8
-"""How many photos are looked at again when a cache is opened."""
+"""How many photos are compared when a cache is opened."""
 
 TOLERANCE = 8
 """Levels (of 256) by which a thumbnail may differ: decoders of JPEG do by one or two."""
@@ -37,7 +39,7 @@ class _Part(BaseModel):
 
 
 class EncoderIdentity(_Part):
-    """What tells one image encoder from another."""
+    """What distinguishes one image encoder from another."""
 
     class_name: str
     config_sha256: str
@@ -106,7 +108,7 @@ class Manifest(_Part):
             return f"was made of {len(self.data.names)} items ({self.data.spec}), got a data set of {len(names)}"
         for number, (there, here) in enumerate(zip(self.data.names, names, strict=True)):
             if there != here:
-                return f"was made of another data set ({self.data.spec}): its item {number} is {there!r}, got {here!r}"
+                return f"was made of another data set ({self.data.spec}): its item {number} is {quoted(there)}, got {quoted(here)}"
         return None
 
 
@@ -126,13 +128,14 @@ class LatentCache:
         """Open a cache for training.
 
         Args:
-            encoder: of the run; the cache must be its.
-            dataset: the photos; the cache must be theirs, in this order. Its folder may have moved.
-            size, flip: of the run.
+            encoder: the run's image encoder. The cache must have been made with it.
+            dataset: the run's photos. The cache must hold these photos in this order; the data set's folder may have moved.
+            size: pixels of the run's square.
+            flip: whether the run mirrors photos.
 
         Raises:
-            InputError: there is no cache, it is not complete, a shard is damaged, or it is of another encoder, size or data set; the
-                reason is said in one line.
+            InputError: there is no cache, it is not complete, a shard is damaged, or it belongs to another encoder, size or data set. The
+                message gives the reason in one line.
         """
         if encoder.trainable:
             raise InputError(f"data.latents: expected a frozen image encoder, got {type(encoder).__name__}, which is trained along")
@@ -233,7 +236,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 def shard_damage(folder: Path, shard: Shard, tensor: str = "latents") -> str | None:
     """What is wrong with a shard's file, which should hold `tensor`; None where its checksum is the manifest's."""
-    path = folder / shard.file
+    try:
+        path = existing_file(path_inside(folder, shard.file), "cache")
+    except InputError as error:
+        return f"has a shard that cannot be read: {quoted(shard.file)}: {str(error).rpartition(': ')[2]}"
     try:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:

@@ -1,4 +1,4 @@
-"""Making a latent cache: shard after shard, each of which is listed when it is there in full."""
+"""Making a latent cache, shard after shard. A shard is listed when it is on the disk in full."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _kept(folder: Path, wanted: Manifest) -> list[Shard]:
 
 
 def _check_space(folder: Path, wanted: Manifest, done: int) -> None:
-    """Said before hours of work rather than after.
+    """Checked before hours of work rather than after.
 
     Raises:
         InputError: less is free than the cache will take.
@@ -175,7 +175,7 @@ def _check_space(folder: Path, wanted: Manifest, done: int) -> None:
     cells = -(-wanted.transform.size // wanted.encoder.downscale)
     values = wanted.encoder.latent_channels * cells**2 * (1 + wanted.transform.flip)
     needed = (len(wanted.data.names) - done) * values * DTYPES[wanted.dtype].itemsize
-    if usage.total > 0 and usage.free < needed:  # some network drives tell no size at all
+    if usage.total > 0 and usage.free < needed:  # some network drives have no size at all
         raise InputError(
             f"output: cannot write '{folder}': the cache takes {needed / 1e6:,.1f} MB, and {usage.free / 1e6:,.1f} MB are free"
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ldmseg.choices import PartialKind
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.inference.boundaries import distance_inside
 from ldmseg.panoptic import VOID, PanopticMap
 
@@ -35,7 +35,7 @@ def make_partial(pmap: PanopticMap, kind: PartialKind, share: float, rng: np.ran
         InputError: an unknown kind, or a share or block size out of range.
     """
     if kind not in get_args(PartialKind):
-        raise InputError(f"kind: expected one of {', '.join(get_args(PartialKind))}, got {kind!r}")
+        raise InputError(f"kind: expected one of {', '.join(get_args(PartialKind))}, got {quoted(kind)}")
     if not 0 <= share <= 1:
         raise InputError(f"share: expected 0..1, got {share}")
     if block_size < 1:
@@ -59,7 +59,7 @@ def drop_blocks(pmap: PanopticMap, drop_rate: float, block_size: int, rng: np.ra
 
 
 def random_partial(pmap: PanopticMap, kinds: tuple[PartialKind, ...], rng: np.random.Generator) -> PanopticMap:
-    """A partial map as training sees it: a random kind at a random density, from next to nothing to next to everything."""
+    """A partial map for training: a random kind at a random density, from next to nothing to next to everything."""
     kind = kinds[rng.integers(len(kinds))]
     if kind in ("points", "strokes"):
         share = min(1.0, rng.uniform(0.3, 1.3))  # often in every segment, as a person who labels a photo puts them
@@ -83,7 +83,7 @@ def make_noisy(pmap: PanopticMap, kind: NoisyKind, amount: float, rng: np.random
         InputError: an unknown kind, or an amount that is not in 0..1.
     """
     if kind not in get_args(NoisyKind):
-        raise InputError(f"kind: expected one of {', '.join(get_args(NoisyKind))}, got {kind!r}")
+        raise InputError(f"kind: expected one of {', '.join(get_args(NoisyKind))}, got {quoted(kind)}")
     if not 0 <= amount <= 1:
         raise InputError(f"amount: expected 0..1, got {amount}")
     reach = amount * min(pmap.shape)

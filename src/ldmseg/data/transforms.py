@@ -43,7 +43,7 @@ class View:
 
     @classmethod
     def square(cls, size: int) -> Self:
-        """The whole image, whatever its proportions, as the paper has it."""
+        """The whole image as a square, its proportions given up, as in the paper."""
         return cls(size, size, 0, 0, size, flip=False)
 
     @property
@@ -144,7 +144,7 @@ def view_count(config: DataConfig) -> int:
 
 
 def fixed_view(item: int, number: int, config: DataConfig) -> View:
-    """View `number` of a photo: a function of the two alone, whatever the seed of a run."""
+    """View `number` of a photo. It depends on these two alone, and not on the seed of a run."""
     whole = View.square(config.size)
     if number <= config.flip:
         return replace(whole, flip=number == 1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ldmseg.diffusion.sampler import Denoise
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.denoiser import Condition, Denoiser
 from ldmseg.models.descriptors import Descriptor
 
@@ -33,26 +33,26 @@ def check_guidance(descriptor: Descriptor | None, scale: float) -> None:
         InputError: otherwise.
     """
     if not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
-        raise InputError(f"guidance_scale: expected a number from 0 up, got {scale!r}")
+        raise InputError(f"guidance_scale: expected a number from 0 up, got {quoted(scale)}")
     if descriptor is None and scale != 1:
         raise InputError(f"guidance_scale: expected 1, because this model has no descriptor to be guided by, got {scale}")
 
 
 def captions_for(descriptor: Descriptor | None, prompt: str | Sequence[str] | None, count: int) -> list[str] | None:
-    """One caption per image for a descriptor that sees captions, None for any other.
+    """One caption per image for a descriptor that takes captions, None for any other.
 
     Raises:
         InputError: captions are missing, not text, of another number, or of no use to the model.
     """
     if descriptor is None or descriptor.sees != "caption":
         if prompt is not None:
-            raise InputError(f"prompt: expected none, because this model reads no captions, got {prompt!r}")
+            raise InputError(f"prompt: expected none, because this model reads no captions, got {quoted(prompt)}")
         return None
     captions = [prompt] if isinstance(prompt, str) else prompt
     if captions is None:
         raise InputError("prompt: expected a caption per image, because this model's descriptor reads captions, got none")
     if isinstance(captions, bytes) or not isinstance(captions, Sequence) or any(not isinstance(caption, str) for caption in captions):
-        raise InputError(f"prompt: expected text, or a list of one text per image, got {captions!r}")
+        raise InputError(f"prompt: expected text, or a list of one text per image, got {quoted(captions)}")
     if len(captions) != count:
         raise InputError(f"prompt: expected one caption per image ({count}), got {len(captions)}")
     return list(captions)

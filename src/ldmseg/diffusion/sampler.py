@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ldmseg.choices import Sampler
 from ldmseg.diffusion.schedule import NoiseSchedule
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 
 Project = Callable[[Tensor], Tensor]
 """Clean estimate (B, C, h, w) -> the same with what is known put back."""
@@ -45,8 +45,8 @@ def sample(
             is added up to it and the way down gone again (`resampled`).
         project: applied to each clean estimate (section 3.3).
         sampler: see `Sampler`.
-        generators: one per image, for the samplers that draw noise on the way.
-        estimate: (B, C, h, w) what the network sees as the previous clean estimate at the first step; nothing by default.
+        generators: one per image, for the samplers that draw noise at each step.
+        estimate: (B, C, h, w) the previous clean estimate at the first step; none by default.
         callback: (step index, timestep, x, clean estimate) -> x, after each step.
 
     Returns:
@@ -56,7 +56,7 @@ def sample(
         InputError: an unknown sampler, or one that needs a generator per image and has none.
     """
     if sampler not in get_args(Sampler):
-        raise InputError(f"sampler: expected one of {', '.join(get_args(Sampler))}, got {sampler!r}")
+        raise InputError(f"sampler: expected one of {', '.join(get_args(Sampler))}, got {quoted(sampler)}")
     climbs = any(later > earlier for earlier, later in pairwise(timesteps))
     if (sampler != "ddim" or climbs) and len(generators) != len(noise):
         what = f"the {sampler} sampler" if not climbs else "resampling"

@@ -19,7 +19,9 @@ class NoiseSchedule(DDIMScheduler):
 
     Args:
         num_train_timesteps: T.
-        beta_start, beta_end, beta_schedule: diffusers' names; Stable Diffusion's by default.
+        beta_start: as in diffusers; the default is Stable Diffusion's.
+        beta_end: as in diffusers; the default is Stable Diffusion's.
+        beta_schedule: as in diffusers; the default is Stable Diffusion's.
         prediction_type: what the network returns: the noise (`epsilon`), the clean latents (`sample`) or `v_prediction`.
     """
 
@@ -103,7 +105,9 @@ class NoiseSchedule(DDIMScheduler):
         """One step of DDIM (eta 0) or ancestral sampling (eta 1) from `timestep` to `following` (-1: the end, which is `clean`).
 
         Args:
-            x_t, clean, noise: (B, C, h, w); `noise` is needed for eta > 0.
+            x_t: (B, C, h, w) latents at `timestep`.
+            clean: (B, C, h, w) estimate of the clean latents.
+            noise: (B, C, h, w) standard normal; needed for eta > 0.
         """
         if following < 0:
             return clean

@@ -84,7 +84,7 @@ def compare_answers(answers: Sequence[PanopticMap], people: Sequence[PanopticMap
     """How each answer covers each person's map.
 
     Raises:
-        InputError: there is no answer or nobody, or sizes differ.
+        InputError: there is no answer, there is no person, or sizes differ.
     """
     if not answers or not people:
         raise InputError(f"answers, people: expected at least one of each, got {len(answers)} and {len(people)}")

@@ -13,7 +13,7 @@ from ldmseg.choices import InpaintMethod
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.cases import Case, make_cases
 from ldmseg.data.datasets import PanopticDataset
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.evaluate.segmentation import image_seeds
 from ldmseg.metrics.iou import pair_iou
 from ldmseg.metrics.panoptic_quality import PanopticQuality
@@ -21,6 +21,9 @@ from ldmseg.options import InferenceKwargs
 from ldmseg.panoptic import VOID, PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.segmenters import Baseline, BaselineSegmenter, PipelineSegmenter, Segmenter
+
+AS_DRAWN = ", as drawn"
+"""What a row's method is called after whose borders were left as the network drew them."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def evaluate_inpainting(
     methods: Sequence[InpaintMethod] | None = None,
     baselines: Sequence[Baseline] = get_args(Baseline),
     others: Mapping[str, Segmenter] | None = None,
+    also_drawn: bool = False,
     seed: int = 0,
     batch_size: int = 8,
     limit: int | None = None,
@@ -113,6 +117,7 @@ def evaluate_inpainting(
         methods: each is tried on every case. Left out: those that this model has and that the case is for (`default_methods`).
         baselines: see `ldmseg.segmenters.baselines`; () for none.
         others: further segmenters, each tried on every case under its name.
+        also_drawn: every method is tried once more with borders as it drew them (`AS_DRAWN` after its name): what the network does alone.
         limit: only the first so many images.
         on_progress: called with (maps completed, maps in all, what is being done).
         options: of the pipeline (`InferenceOptions`), for every method.
@@ -125,13 +130,15 @@ def evaluate_inpainting(
         raise InputError(f"limit, batch_size: expected at least 1, got {limit} and {batch_size}")
     for method in methods or ():
         if method not in get_args(InpaintMethod):
-            raise InputError(f"methods: expected some of {', '.join(get_args(InpaintMethod))}, got {method!r}")
+            raise InputError(f"methods: expected some of {', '.join(get_args(InpaintMethod))}, got {quoted(method)}")
     run: dict[str, Segmenter] = {m: PipelineSegmenter(pipe, **{**options, "method": m}) for m in get_args(InpaintMethod)}
+    run |= {m + AS_DRAWN: PipelineSegmenter(pipe, **{**options, "method": m, "boundaries": "drawn"}) for m in get_args(InpaintMethod)}
     run |= {name: BaselineSegmenter(name) for name in baselines} | dict(others or {})
-    tallies = {
-        case: {name: _Tally() for name in [*(default_methods(pipe, case) if methods is None else methods), *baselines, *(others or {})]}
-        for case in cases or make_cases()
-    }
+    endings = ("", AS_DRAWN) if also_drawn else ("",)
+    tallies = {}
+    for case in cases or make_cases():
+        learned = [m + ending for m in (default_methods(pipe, case) if methods is None else methods) for ending in endings]
+        tallies[case] = {name: _Tally() for name in [*learned, *baselines, *(others or {})]}
     rows = sum(len(by_name) for by_name in tallies.values())
     if not rows:
         raise InputError("methods, baselines: expected at least one, got none")

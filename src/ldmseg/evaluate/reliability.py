@@ -1,4 +1,4 @@
-"""Is the consensus of several samples better than one of them, and does its confidence know where it is wrong?"""
+"""Quality of the consensus of several samples beside that of one, and how well its confidence finds wrong pixels."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class ConfidenceReport:
 
     Attributes:
         samples: (K,) the quality of the first sample of every image, of the second, ...
-        best: of the sample of each image that has the highest PQ, which only the truth can tell.
+        best: of the sample of each image that has the highest PQ. It can be found only with the truth at hand.
         consensus: for 2, 4, 8, .. samples up to K.
-        pixels: how well the share of samples that agree with the consensus tells right pixels from wrong ones.
+        pixels: how well the share of samples that agree with the consensus separates right pixels from wrong ones.
         segments: the same of its segments' scores.
-        alone: what the first sample's own scores tell of its own pixels, each given its segment's; None where it has no scores.
+        alone: the same for the first sample's own scores, where each pixel has its segment's score; None where it has no scores.
         images, seconds_per_image: K samples and their consensus.
         settings: how it was measured.
     """
@@ -97,9 +97,9 @@ def measure_confidence(
     A pixel of the consensus is wrong when its segment does not match (IoU above 1/2) the true segment there; void in the truth is left out.
 
     Args:
-        limit: only the first so many images.
+        limit: only this many images, from the first.
         bins: of the reliability diagram.
-        partial: measure completion of what this gives; confidence is then looked at where nothing was given.
+        partial: measure completion of what this gives. The confidence is then measured where nothing was given.
         on_progress: called with (images done, images in all).
     """
     count = len(dataset) if limit is None else min(limit, len(dataset))
@@ -168,7 +168,7 @@ class _Tally:
 
 
 def draw_reliability(results: Sequence[tuple[str, ConfidenceResult]], path: str | os.PathLike[str]) -> None:
-    """Write a PNG: for each named result the accuracy in each bin against what was said, and below it how many pixels the bin has.
+    """Write a PNG: for each named result the accuracy in each bin against the confidence, and below it the bin's number of pixels.
 
     Raises:
         InputError: there is no result, or the file cannot be written.

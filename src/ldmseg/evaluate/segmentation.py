@@ -61,7 +61,7 @@ def evaluate(
     Args:
         model: a pipeline, or any other segmenter.
         dataset: a `CaptionedDataset` for a model whose descriptor reads captions; of several captions the first counts.
-        limit: only the first so many images.
+        limit: only this many images, from the first.
         drop_rate: measure completion: this share of the labels' blocks is dropped and filled in again (figure 9).
         block_size: side of those blocks in pixels.
         class_agnostic: every segment counts as one class; the models draw segments without classes.
@@ -97,7 +97,7 @@ def evaluate(
 
 
 def image_seeds(seed: int, indices: Iterable[int]) -> list[int]:
-    """The seed of each of a data set's images, whatever is drawn of it."""
+    """The seed of each of a data set's images."""
     return [seed * 1_000_003 + index for index in indices]
 
 

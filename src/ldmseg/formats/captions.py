@@ -20,7 +20,7 @@ class Captions:
     source: str
 
     def of(self, name: str) -> tuple[str, ...]:
-        """The captions of a photo; a name with folders is looked up without them too.
+        """The captions of a photo. A name with folders is also tried without them.
 
         Raises:
             InputError: there is none.

@@ -47,7 +47,7 @@ IGNORED = frozenset({0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30})
 """Labels that are not evaluated (unlabeled, ego vehicle, .., caravan, trailer); their pixels are void."""
 
 PER_CLASS = 1000
-"""An instance id is label * 1000 + number; a smaller value is a label: stuff, or a group of things whose members were not told apart."""
+"""An instance id is label * 1000 + number; a smaller value is a label: stuff, or a group of things that is not divided."""
 
 PHOTO, INSTANCES = "_leftImg8bit.png", "_gtFine_instanceIds.png"
 
@@ -144,7 +144,7 @@ def with_instance_ids(pmap: PanopticMap, categories: Iterable[Category], where: 
         where: names the image in messages.
 
     Raises:
-        InputError: a category has no counterpart; two segments of a class cannot be told apart because it is stuff, or they are crowds; or
+        InputError: a category has no counterpart; two segments of a class would have one id because it is stuff, or they are crowds; or
             there are more than 1000 of a class.
     """
     known = {c.id: c for c in categories}
@@ -170,7 +170,7 @@ def with_instance_ids(pmap: PanopticMap, categories: Iterable[Category], where: 
         if taken[new.id] > 1:
             kind = "groups" if new.iscrowd else "stuff"
             name = _BY_ID[new.id].name
-            raise InputError(f"{where}: expected one '{name}' (Cityscapes does not tell {kind} of a class apart), got {taken[new.id]}")
+            raise InputError(f"{where}: expected one '{name}' (Cityscapes has one id for all {kind} of a class), got {taken[new.id]}")
     renamed = pmap.relabel({old: new.id for old, new in segments.items()})
     return PanopticMap(renamed.ids, tuple(segments.values()))
 

@@ -64,7 +64,7 @@ class AnnotationEntry:
 
 @dataclass(frozen=True, slots=True)
 class CocoPanopticJson:
-    """A whole file; `images` and `categories` may be empty in predictions; `labelling` is what `info.labelling` says void means."""
+    """A whole file; `images` and `categories` may be empty in predictions; `labelling` is the meaning of void, from `info.labelling`."""
 
     path: Path
     images: dict[ImageId, ImageEntry]
@@ -75,7 +75,7 @@ class CocoPanopticJson:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a data set comes from: what a JSON says beyond the annotations. `images` has the further fields (licence, URLs) of an image."""
+    """Where a data set comes from: the JSON's fields beside the annotations. `images` has an image's further fields (licence, URLs)."""
 
     info: Mapping[str, Any] = field(default_factory=dict)
     licenses: tuple[Any, ...] = ()
@@ -108,7 +108,7 @@ def read_coco_json(
     """Read and check a COCO panoptic JSON.
 
     Args:
-        predictions: only `annotations` is needed, as the reference program wants it; an image has one annotation.
+        predictions: only `annotations` is needed, as in the reference program; an image has one annotation.
         categories: what segments may be of, instead of the file's own `categories`. An empty one allows everything.
         strict: otherwise annotations of images that are not listed are left out.
 

@@ -20,11 +20,11 @@ def as_listed(image: ImageEntry) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CocoFiles:
-    """The files of a data set whose annotations are of COCO's kind, whoever's folders they lie in.
+    """The files of a data set with annotations of COCO's kind, in any layout of folders.
 
     Attributes:
         json_path: the annotations.
-        png_dir, image_dir: None if they are to be looked for beside the JSON, as `CocoPanoptic.open` says.
+        png_dir, image_dir: None if they are to be searched beside the JSON, as in `CocoPanoptic.open`.
         photo_name: a photo's path below `image_dir`.
         empty_segments: whether segments without a pixel are left out instead of being an error.
     """
@@ -137,7 +137,7 @@ def find_png_dir(json_path: Path, png_names: Sequence[str]) -> Path:
     """The folder beside a JSON that holds its PNGs.
 
     Raises:
-        InputError: there is none; the folders that were looked at are named.
+        InputError: there is none; the message names the folders that were searched.
     """
     parent, split = json_path.parent, split_name(json_path)
     beside = [parent / json_path.stem, *(parent / "panoptic" / s for s in _shortened(split)), parent / "panoptic", parent]

@@ -43,7 +43,7 @@ class CocoPanopticRecord:
     Attributes:
         image_id: as in the JSON.
         file_name: the photo's, below `image_dir`.
-        height, width: in pixels, where the JSON says so.
+        height, width: in pixels, where the JSON has them.
         png_path: the annotation.
         image_dir: the folder of photos, None where none was found.
         segments: in the order of the JSON.
@@ -86,7 +86,7 @@ class CocoPanopticRecord:
         """The annotation, with `category_id`, `isthing` and `iscrowd` of every segment; pixels of colour 0 are void.
 
         Raises:
-            InputError: the PNG is missing, damaged or of another size than the JSON says, or (if strict) its ids are not those listed.
+            InputError: the PNG is missing, damaged or not of the size in the JSON, or (if strict) its ids are not those listed.
         """
         ids = read_id_png(self.png_path, f"annotation of image {shortened(self.image_id)}")
         for name, expected, found in (("height", self.height, ids.shape[0]), ("width", self.width, ids.shape[1])):

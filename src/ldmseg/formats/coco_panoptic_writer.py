@@ -90,7 +90,7 @@ class CocoPanopticWriter:
         png_name: str | None = None,
         annotator: int | str | None = None,
     ) -> Path:
-        """Write one image's PNG, whose path is returned.
+        """Write one image's PNG and return its path.
 
         Args:
             file_name: the photo's, relative to the folder of photos.

@@ -81,7 +81,7 @@ def read_id_codes(path: str | os.PathLike[str], what: str = "PNG") -> NDArray[np
 def _decode_with_imagecodecs(file: Path) -> NDArray[np.uint32] | None:
     """The codes of a plain 24-bit PNG where imagecodecs is installed (the extra `fast`), whose decoder takes two thirds of Pillow's time.
 
-    None where it is not installed, for any other kind of file, and for a damaged one, of which Pillow then tells what is wrong.
+    None where it is not installed, for any other kind of file, and for a damaged one. Pillow then reports what is wrong.
     """
     try:
         import imagecodecs

@@ -151,7 +151,7 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, in one line and without a path or an error number."""
+    """The text of an exception, in one line and without a path or an error number."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__
 

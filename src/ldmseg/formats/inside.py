@@ -12,9 +12,9 @@ LONGEST = 1024
 
 
 def path_inside(folder: Path, name: str, what: str = "file_name") -> Path:
-    """The path of a file that an annotation names, below `folder`; whether it is there is for whoever opens it to see.
+    """The path of a file that an annotation names, below `folder`. Whether the file exists is not checked.
 
-    A name leads out of a data set if it is absolute or has `..` in it. Links are followed: whoever made the folder made them.
+    A name leads out of a data set if it is absolute or has `..` in it. Links are followed, because the owner of the folder made them.
 
     Raises:
         InputError: the name is none, or leads out of the folder.

@@ -1,4 +1,4 @@
-"""JSON that others wrote: read so that what comes out can be counted with, and written again."""
+"""JSON from elsewhere, read strictly: numbers are finite, and text can be written again."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class LabelRecord:
 
 @dataclass(frozen=True, slots=True)
 class LabelFolder:
-    """The pictures of two folders by stem: every file of a stem is listed, so that a missing or second one can be told."""
+    """The pictures of two folders by stem. Every file of a stem is listed, so that a missing or second one can be reported."""
 
     image_dir: Path | None
     mask_dir: Path

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ldmseg.atomic import atomic_write
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.formats.id_png import ids_to_rgb, open_picture, rgb_to_ids
 from ldmseg.formats.image import MAX_PIXELS
-from ldmseg.panoptic import PanopticMap
+from ldmseg.panoptic import VOID, PanopticMap, Segment
+
+OPAQUE = 255
+"""Alpha of a pixel that hides what lies under it."""
 
 
 def read_label_png(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> PanopticMap:
@@ -23,13 +32,22 @@ def read_label_png(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -
     | 1-bit, 8-bit and 16-bit gray, 32-bit integers | the value (0 and 1 for 1 bit) |
     | palette | the index into the palette |
     | RGB | R + 256 G + 65536 B, as COCO has it |
-    | RGBA | R + 256 G + 65536 B + 2**24 A; an alpha channel that is 255 everywhere is ignored |
+    | RGBA, a painted layer: alpha is 0 or 255 | R + 256 G + 65536 B where opaque, 0 where transparent |
+    | RGBA, alpha from 0 to 127 (`write_label_png`) | R + 256 G + 65536 B + 2**24 A |
+    | gray with alpha, palette with transparency | value or index where opaque, 0 elsewhere; as RGBA if index 0 is a stroke's |
 
     Raises:
-        InputError: the file is missing or damaged, is of another kind, or holds an id above 2**31 - 1.
+        InputError: the file is missing or damaged, is of another kind, is half transparent, or holds an id above 2**31 - 1.
     """
-    try:
+    with file_named(path):
         return PanopticMap(read_label_ids(path, max_pixels=max_pixels))  # type: ignore[arg-type]  # converted to int32 there, if they fit
+
+
+@contextmanager
+def file_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file in an error that does not."""
+    try:
+        yield
     except InputError as error:
         if os.fspath(path) in str(error):
             raise
@@ -43,13 +61,16 @@ def read_label_ids(path: str | os.PathLike[str], what: str = "label", max_pixels
         InputError: as `read_label_png`, but values may be of any size; `what` names the file in the message.
     """
     with open_picture(path, what, max_pixels) as image:
-        return _ids(image, path, what)
+        return ids_of(image, path, what)
 
 
-def write_label_png(path: str | os.PathLike[str], pmap: PanopticMap) -> None:
+def write_label_png(path: str | os.PathLike[str], pmap: PanopticMap, texts: Mapping[str, str] | None = None) -> None:
     """Write a map's ids with as few bytes per pixel as its largest id needs: 8 or 16-bit gray, RGB up to 2**24 - 1, RGBA above.
 
     `read_label_png` gives the same ids back.
+
+    Args:
+        texts: named texts for the file to hold beside the picture.
 
     Raises:
         InputError: the file cannot be written.
@@ -63,19 +84,76 @@ def write_label_png(path: str | os.PathLike[str], pmap: PanopticMap) -> None:
         picture = Image.fromarray(ids_to_rgb(pmap.ids))
     else:
         picture = Image.fromarray(pmap.ids.astype("<u4").view(np.uint8).reshape(*pmap.shape, 4))
+    chunks = PngInfo()
+    for name, text in (texts or {}).items():
+        chunks.add_itxt(name, text)
     with atomic_write(path) as temporary:
-        picture.save(temporary, format="PNG")
+        picture.save(temporary, format="PNG", pnginfo=chunks)
 
 
-def _ids(image: Image.Image, path: str | os.PathLike[str], what: str) -> NDArray[np.integer]:
+_ATTRIBUTES = "ldmseg:segments"
+"""The text chunk of a PNG that holds what is known of the segments."""
+
+
+def save_map(path: str | os.PathLike[str], pmap: PanopticMap) -> None:
+    """`write_label_png`, with the segments' attributes in the file too: `load_map` gives the same map back.
+
+    Raises:
+        InputError: the file is not called `.png`, or cannot be written.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise InputError(f"path: expected a name that ends in .png, got {quoted(os.fspath(path))}")
+    listed = [{f.name: getattr(s, f.name) for f in fields(Segment) if f.name != "map"} for s in pmap.segments]
+    write_label_png(path, pmap, {_ATTRIBUTES: json.dumps(listed)})
+
+
+def load_map(path: str | os.PathLike[str]) -> PanopticMap:
+    """The map of a label picture, as `read_label_png` reads it, with the attributes that `save_map` wrote.
+
+    Raises:
+        InputError: as `read_label_png`; or what the file says of its segments does not fit its pixels.
+    """
+    with open_picture(path, "label") as image:
+        text = image.info.get(_ATTRIBUTES)
+        ids = ids_of(image, path)
+    with file_named(path):
+        if text is None:
+            return PanopticMap(ids)  # type: ignore[arg-type]  # converted there
+        try:
+            return PanopticMap(ids, tuple(Segment(**entry) for entry in json.loads(text)))  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"expected the attributes of its segments, got {quoted(text)}") from error
+
+
+def ids_of(image: Image.Image, path: str | os.PathLike[str] = "the picture", what: str = "label") -> NDArray[np.integer]:
+    """(H, W) pixel values of an opened label picture, by the table of `read_label_png`.
+
+    Raises:
+        InputError: it is of another kind, or half transparent; `path` and `what` name it.
+    """
+    if image.mode == "P" and "transparency" in image.info:
+        indices, layer = np.array(image), image.convert("RGBA")
+        hidden = np.asarray(layer)[..., 3] == 0
+        if not (indices[~hidden] == VOID).any():
+            indices[hidden] = VOID
+            return indices
+        image = layer  # entry 0 is a stroke's colour, so that indices cannot be ids
     if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
         values = np.asarray(image)
         return values.astype(np.uint8) if values.dtype == bool else values
-    pixels = np.asarray(image)
-    if image.mode == "RGB" or (image.mode == "RGBA" and (pixels[..., 3] == 255).all()):
-        return rgb_to_ids(pixels[..., :3])
-    if image.mode == "RGBA":
+    pixels, where = np.asarray(image), f"{what}: cannot read '{os.fspath(path)}'"
+    if image.mode == "RGB":
+        return rgb_to_ids(pixels)
+    if image.mode not in ("LA", "RGBA"):
+        raise InputError(f"{where}: expected a gray (8, 16 or 32 bit), palette, RGB or RGBA picture, got mode {image.mode}")
+    alpha = pixels[..., -1]
+    soft = (alpha > 0) & (alpha < OPAQUE)
+    if not soft.any():
+        values = pixels[..., 0] if image.mode == "LA" else rgb_to_ids(np.ascontiguousarray(pixels[..., :3]))
+        return np.where(alpha == OPAQUE, values, values.dtype.type(VOID))
+    if image.mode == "RGBA" and alpha.max() < 128:
         return np.ascontiguousarray(pixels).view("<u4")[..., 0]
     raise InputError(
-        f"{what}: cannot read '{os.fspath(path)}': expected a gray (8, 16 or 32 bit), palette, RGB or RGBA picture, got mode {image.mode}"
+        f"{where}: expected alpha 0 (unknown) or 255, got {int(soft.sum())} pixels between, as a soft brush or a layer's opacity leaves; "
+        "paint with a hard brush at full opacity, or clean it (--clean-partial)"
     )

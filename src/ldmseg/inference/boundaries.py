@@ -1,130 +1,190 @@
-"""Borders of a completed map put where the photo has edges."""
+"""Moves borders to the edges of the photo: given and drawn segments are divided anew by a random walk over the photo."""
 
 from __future__ import annotations
 
 import math
-import warnings
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 from skimage.color import rgb2lab
-from skimage.segmentation import random_walker, watershed
+from skimage.segmentation import watershed
 
+from ldmseg.inference.walker import random_walk
 from ldmseg.panoptic import VOID, PanopticMap, nearest_indices
 
-CORE = 1 / 32
-"""Pixels at least this far inside a drawn segment are sure to be its own; in shares of the image's shorter side, as the others."""
-CORE_BESIDE_LABELS = 1 / 16
-"""The same where a part of the map is given: what is given lessens the need of drawn cores."""
-NEAR = 1 / 32
-"""Within this distance of a given pixel, what is given decides and not what was drawn."""
-HIDDEN = 1 / 3
-"""A new segment all of whose pixels are nearer to given ones than this would have been given a label."""
-SMALL = 1 / 64
-"""A new segment beside given ones that covers less than this share of the square of the shorter side is a speck."""
-CONTRAST = 25
-"""How much a step in colour hinders the walker (`beta` of scikit-image, of CIELAB values)."""
 WALKER_PIXELS = 2**16
-"""A larger photo is walked over at this many pixels, since the walker's linear system grows, and flooded near borders at its own size."""
+"""On a larger photo the walk takes place at this many pixels, since its linear system grows, and borders are found at the photo's size."""
 WORKING_SIZE = 768
-"""Pixels of the longer side, above which the flood runs on a smaller picture."""
+"""Pixels of the longer side, above which borders are found on a smaller picture."""
 
 
-def follow_edges(pmap: PanopticMap, photo: NDArray[np.uint8], given: NDArray[np.integer], side: int | None = None) -> PanopticMap:
-    """Divide a drawn map anew by the photo's edges, from the pixels that are sure.
+@dataclass(frozen=True)
+class BoundarySettings:
+    """How the border step weighs the photo, the labels and the drawing. Lengths are shares of the shorter side of the model's input.
 
-    Sure are the given pixels, and the cores of drawn segments away from them. Latent cells are coarse: near a given label, and along
-    borders, the photo knows better. A segment without a core keeps its innermost pixels. Every other pixel goes to whose sure pixels a
-    random walker most probably meets first, who shuns steps between colours that look different (Grady 2006, in CIELAB). On a large photo
-    the walker decides on a smaller picture, and along the borders that he finds the rest is flooded over the gradient (the watershed of
-    Beucher and Meyer). The constants were chosen on generated scenes of neither the training nor the validation set.
+    The defaults were chosen by benchmarks/walker_constants.py on photos and scenes of neither the training nor the validation set.
 
     Args:
-        pmap: (H, W) the drawn map, given pixels included.
+        contrast: how much a step in colour hinders the walker (`random_walk`).
+        trust: how fast the trust in a drawing grows with the distance from its borders and from given pixels; Grady's gamma per pixel of a
+            picture whose shorter side is 1 pixel. With 0, the random walker uses what is given alone.
+        near: the drawing is not trusted within this distance of its own borders and of given pixels, since latent cells are coarse.
+        far: from this distance on it is trusted no more.
+        hidden: a new segment all of whose pixels are nearer to given ones than this would have been given a label.
+        small: a new segment beside given ones that covers less than this share of the square of the shorter side is a speck.
+    """
+
+    contrast: float = 50.0
+    trust: float = 500.0
+    near: float = 1 / 32
+    far: float = 1 / 4
+    hidden: float = 1 / 3
+    small: float = 1 / 64
+
+
+DEFAULT = BoundarySettings()
+
+
+@dataclass(frozen=True)
+class _View:
+    """A photo with what is known of it, at some size.
+
+    Attributes:
         photo: (H, W, 3) uint8.
+        given: (H, W) ids that stay, VOID elsewhere.
+        drawn: (H, W) ids of the drawing, VOID where there is none.
+        unit: pixels of the shorter side of the model's input.
+    """
+
+    photo: NDArray[np.uint8]
+    given: NDArray[np.integer]
+    drawn: NDArray[np.integer]
+    unit: float
+
+    def shrunk(self, factor: float) -> _View:
+        """Both sides shorter by this factor. Every given pixel is kept, also one that a regular grid would miss."""
+        height, width = (max(1, round(n / factor)) for n in self.given.shape)
+        rows, columns = _cells(self.given.shape[0], height), _cells(self.given.shape[1], width)
+        given = np.full((height, width), VOID, dtype=self.given.dtype)
+        known = np.nonzero(self.given != VOID)
+        given[rows[known[0]], columns[known[1]]] = self.given[known]
+        photo = np.asarray(Image.fromarray(self.photo).resize((width, height), Image.Resampling.BOX))
+        drawn = self.drawn[np.ix_(nearest_indices(self.drawn.shape[0], height), nearest_indices(self.drawn.shape[1], width))]
+        return _View(photo, given, drawn, self.unit / factor)
+
+
+def refine_boundaries(
+    drawn: PanopticMap,
+    photo: NDArray[np.uint8],
+    given: NDArray[np.integer],
+    side: int | None = None,
+    settings: BoundarySettings = DEFAULT,
+) -> PanopticMap:
+    """Divide a drawn map anew by the photo's edges.
+
+    Every pixel goes to the segment in which a random walk over the photo most probably ends (`random_walk`). Given pixels are its seeds and
+    the drawing is its prior. The trust in the drawing grows with the distance from its borders and from given pixels, because the photo and
+    the labels are more exact near them. Among dense labels no trust is left, and the result is that of `spread`. New segments that would
+    have been given a label are dropped. For a large photo, the walk is computed on a smaller picture, and along the borders found there
+    the pixels are flooded over the gradient (the watershed of Beucher and Meyer).
+
+    Args:
+        drawn: (H, W) the drawn map, given pixels included.
+        photo: (H, W, 3).
         given: (H, W) ids that stay as they are, VOID elsewhere.
-        side: pixels of the square that the model saw at once, where that is less than the photo's shorter side.
+        side: pixels of the square of the model's input, where that is less than the photo's shorter side.
 
     Returns:
-        (H, W) the map with the same ids at the given pixels; void stays void, and drawn segments without support of their own are gone.
+        (H, W) the map with the same ids at the given pixels; void stays void.
     """
-    height, width = pmap.shape
-    side = min(height, width) if side is None else min(side, height, width)
-    scale = min(1.0, WORKING_SIZE * min(height, width) / (max(height, width) * side))
-    if scale < 1:
-        rows, columns = (nearest_indices(n, max(1, round(n * scale))) for n in (height, width))
-        small = np.ix_(rows, columns)
-        ids = _divided(np.array(pmap.ids[small]), photo[small], given[small], side * scale)
-        ids = ids[nearest_indices(len(rows), height)[:, None], nearest_indices(len(columns), width)]
-    else:
-        ids = _divided(np.array(pmap.ids), photo, given, side)
-    return pmap.with_ids(np.where(given != VOID, given, np.where(pmap.ids != VOID, ids, VOID)))
+    side = min(drawn.shape) if side is None else min(side, *drawn.shape)
+    ids = _divided(_View(photo, given, drawn.ids, side), settings)
+    return drawn.with_ids(np.where(given != VOID, given, np.where(drawn.ids != VOID, ids, VOID)))
 
 
-def _divided(ids: NDArray[np.integer], photo: NDArray[np.uint8], given: NDArray[np.integer], unit: float) -> NDArray[np.integer]:
-    known = given != VOID
+def spread(partial: PanopticMap, photo: NDArray[np.uint8], settings: BoundarySettings = DEFAULT) -> PanopticMap:
+    """(H, W) the given segments over the whole photo: the border step without a drawing. Void where nothing is given at all."""
+    nothing = np.full_like(partial.ids, VOID)
+    ids = _divided(_View(photo, partial.ids, nothing, min(partial.shape)), settings)
+    return partial.with_ids(np.where(partial.ids != VOID, partial.ids, ids))
+
+
+def _divided(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
+    """(H, W) an id for every pixel."""
+    height, width = view.given.shape
+    factor = max(height, width) * view.unit / (WORKING_SIZE * min(height, width))  # of windows, each may be as large as a whole photo
+    if factor <= 1:
+        return _flooded(view, settings)
+    return _enlarged(_flooded(view.shrunk(factor), settings), (height, width))
+
+
+def _flooded(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
+    """The walk's result; of a picture too large for it, a smaller one's with its borders moved to the nearest edges."""
+    factor = math.sqrt(view.given.size / WALKER_PIXELS)
+    if factor <= 1:
+        return _walked(view, settings)
+    coarse = _enlarged(_walked(view.shrunk(factor), settings), view.given.shape)
+    depth = distance_inside(coarse)
+    settled = np.where((view.given == VOID) & (depth > 2 * factor), coarse, view.given)
+    for thin in np.setdiff1d(coarse, settled):
+        inside = (coarse == thin) & (view.given == VOID)
+        settled[inside & (depth >= depth[inside].max(initial=0))] = thin
+    return watershed(_gradient(view.photo), settled) if (settled != VOID).any() else coarse
+
+
+def _walked(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
+    """(H, W) the ids in which walks from each pixel end. Without any seed or trust, the drawing."""
+    known = view.given != VOID
     if known.all():
-        return given
-    away = ndimage.distance_transform_edt(~known) if known.any() else np.full(ids.shape, np.inf)  # (H, W) pixels from a given one
-    seeds = _seeds(ids, given, away, unit)
-    sure = seeds != VOID
-    if sure.all() or not sure.any():
-        return seeds if sure.all() else ids
-    return _filled(photo, seeds)
+        return view.given
+    weight = settings.trust / view.unit**2 * _confidence(view, known, settings)  # of more pixels each counts less
+    ids = np.union1d(view.drawn[weight > 0], view.given[known])
+    if len(ids) < 2:
+        return np.full_like(view.given, ids[0]) if len(ids) else view.drawn
+    prior = torch.from_numpy(view.drawn == ids[:, None, None]) if weight.any() else None  # (K, H, W)
+    seeds = np.where(known, np.searchsorted(ids, view.given), -1)
+    return ids[random_walk(view.photo, seeds, len(ids), prior, weight, settings.contrast).argmax(-1)]
 
 
-def _seeds(ids: NDArray[np.integer], given: NDArray[np.integer], away: NDArray[np.float64], unit: float) -> NDArray[np.integer]:
-    """(H, W) ids of the sure pixels, VOID elsewhere."""
-    labelled = bool((given != VOID).any())
-    depth = distance_inside(ids)
-    alive = ids != VOID
-    if labelled:
-        for new in np.setdiff1d(ids[alive], given):
-            inside = ids == new
-            if away[inside].max() < HIDDEN * unit or inside.sum() < SMALL * unit**2:
-                alive &= ~inside
-    free = alive & (away > NEAR * unit)
-    seeds = np.where(free & (depth >= (CORE_BESIDE_LABELS if labelled else CORE) * unit), ids, given)
-    for thin in np.setdiff1d(ids[free], seeds):
-        inside = free & (ids == thin)
-        seeds[inside & (depth >= depth[inside].max())] = thin
-    return seeds
+def _confidence(view: _View, known: NDArray[np.bool_], settings: BoundarySettings) -> NDArray[np.float64]:
+    """(H, W) distance from the drawing's borders and from given pixels, 0..far - near; 0 where nothing, or nothing likely, is drawn."""
+    away = ndimage.distance_transform_edt(~known) / view.unit if known.any() else np.full(known.shape, np.inf)  # from a given pixel
+    depth = distance_inside(view.drawn) / view.unit
+    confidence = np.minimum(np.minimum(depth, away), settings.far) - settings.near
+    confidence[view.drawn == VOID] = 0
+    if known.any():
+        confidence[np.isin(view.drawn, _unlikely(view, away, settings))] = 0
+    else:
+        _support_thin(view.drawn, depth, confidence, settings.far - settings.near)
+    return confidence.clip(0)
 
 
-def _filled(photo: NDArray[np.uint8], seeds: NDArray[np.integer]) -> NDArray[np.integer]:
-    """(H, W) an id for every pixel; the seeds, of which there are some, keep theirs."""
-    shrink = math.sqrt(seeds.size / WALKER_PIXELS)
-    if photo.std() == 0:  # a photo of one colour has no edges, and its contrast would be divided by
-        return watershed(_gradient(photo), seeds)
-    if shrink <= 1:
-        return _walked(photo, seeds)
-    coarse = _walked_smaller(photo, seeds, shrink)
-    settled = (seeds == VOID) & (distance_inside(coarse) > 2 * shrink)
-    return watershed(_gradient(photo), np.where(settled, coarse, seeds))
+def _unlikely(view: _View, away: NDArray[np.float64], settings: BoundarySettings) -> NDArray[np.integer]:
+    """New ids beside given ones that would have been given, had they been there."""
+    new = np.setdiff1d(view.drawn, np.append(view.given, VOID))
+    reach = np.asarray(ndimage.maximum(away, view.drawn, new))
+    areas = np.asarray(ndimage.sum_labels(np.ones_like(away), view.drawn, new))
+    return new[(reach < settings.hidden) | (areas < settings.small * view.unit**2)]
 
 
-def _walked_smaller(photo: NDArray[np.uint8], seeds: NDArray[np.integer], shrink: float) -> NDArray[np.integer]:
-    """(H, W) what the walker makes of a picture whose sides are `shrink` times shorter."""
-    height, width = (max(1, round(n / shrink)) for n in seeds.shape)
-    rows, columns = (np.arange(n) * small // n for n, small in zip(seeds.shape, (height, width), strict=True))
-    small_seeds = np.full((height, width), VOID, dtype=seeds.dtype)
-    sure = np.nonzero(seeds != VOID)
-    small_seeds[rows[sure[0]], columns[sure[1]]] = seeds[sure]  # so that no single pixel is lost between those that a grid would take
-    small_photo = np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BOX))
-    return _walked(small_photo, small_seeds)[rows[:, None], columns[None, :]]
+def _support_thin(drawn: NDArray[np.integer], depth: NDArray[np.float64], confidence: NDArray[np.float64], full: float) -> None:
+    """Where nothing is given, a segment that is nowhere far from its borders would be lost. Its innermost pixels keep it."""
+    for thin in np.setdiff1d(drawn, np.append(drawn[confidence > 0], VOID)):
+        inside = drawn == thin
+        confidence[inside & (depth >= depth[inside].max())] = full
 
 
-def _walked(photo: NDArray[np.uint8], seeds: NDArray[np.integer]) -> NDArray[np.integer]:
-    values, labels = np.unique(seeds, return_inverse=True)  # VOID is 0, the walker's own "unknown"
-    if values[0] != VOID:
-        return seeds
-    if len(values) == 2:
-        return np.full_like(seeds, values[1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of probabilities that miss 0..1 by rounding
-        return values[random_walker(rgb2lab(photo), labels.reshape(seeds.shape), beta=CONTRAST, mode="bf", channel_axis=-1)]
+def _cells(size: int, target: int) -> NDArray[np.intp]:
+    """(size,) which of `target` cells each pixel lies in."""
+    return np.arange(size) * target // size
+
+
+def _enlarged(ids: NDArray[np.integer], shape: tuple[int, int]) -> NDArray[np.integer]:
+    return ids[np.ix_(_cells(shape[0], ids.shape[0]), _cells(shape[1], ids.shape[1]))]
 
 
 def distance_inside(ids: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -57,7 +57,7 @@ def known_cells(autoencoder: MaskAutoencoder, ids: Tensor) -> KnownCells:
     """Encode partial maps; where an image has nothing known, its latents are zero.
 
     A cell of which anything is known is first filled with its own nearest known ids (`fill_cells`), so that a single pixel counts as
-    much as a whole cell; `validity` tells how much of it was given.
+    much as a whole cell. `validity` is the share of the cell that was given.
 
     Args:
         ids: (B, H, W) integers in 0..N-1, VOID is unknown.

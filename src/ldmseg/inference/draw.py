@@ -1,4 +1,4 @@
-"""Samples in, maps out: photos and known maps are encoded, noise is denoised, latents are decoded (algorithms 2 and 3)."""
+"""From samples to drawn maps: photos and known maps are encoded, noise is denoised, latents are decoded (algorithms 2 and 3)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ldmseg.panoptic import PanopticMap
 
 T = TypeVar("T")
 OnStep = Callable[[int, int, Tensor, Tensor], Tensor]
-"""(step, timestep, x, clean estimate) -> x to go on from."""
+"""(step, timestep, x, clean estimate) -> x for the next step."""
 
 RESAMPLE_JUMP = 2
 """Steps of a stretch that `resample` repeats."""
@@ -36,7 +36,7 @@ RESAMPLE_JUMP = 2
 
 @dataclass(frozen=True)
 class Networks:
-    """What draws: the networks of a pipeline, the side S of the square that they see, and the policy of the model's ids."""
+    """The networks of a pipeline, the side S of the square that photos are scaled to, and the policy of the model's ids."""
 
     mask_autoencoder: MaskAutoencoder
     image_encoder: ImageEncoder
@@ -64,7 +64,7 @@ class Networks:
 
 
 def sampling_steps(scheduler: NoiseSchedule, options: InferenceOptions, completes: bool) -> list[int]:
-    """The timesteps of the sampling loop, in order; those of `resample` go up again, those of `refine` begin on the way.
+    """The timesteps of the sampling loop, in order. `resample` repeats stretches of them, and `refine` leaves out the first ones.
 
     Raises:
         InputError: more steps than the schedule has.

@@ -233,7 +233,7 @@ def _measured(
 
 
 def _names(own: Sequence[int], fixed_ids: frozenset[int]) -> list[int]:
-    """An id for each group: its leader's own where no group before has it, else the smallest that is nobody's."""
+    """An id for each group: that of its leader if no earlier group has it, else the smallest unused one."""
     reserved = fixed_ids.union(own)
     spare = (i for i in count(1) if i not in reserved)
     names: dict[int, None] = {}

@@ -1,4 +1,4 @@
-"""From drawn maps to the answer for a photo: borders once a sample, then the vote, then components once."""
+"""From the drawn maps of a photo's samples to the result: the vote, then borders and components, once for each photo."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ldmseg.images import as_photo
-from ldmseg.inference.boundaries import follow_edges
+from ldmseg.inference.boundaries import BoundarySettings, refine_boundaries
 from ldmseg.inference.ensemble import consensus
 from ldmseg.inference.known import KnownMap, mirror
 from ldmseg.inference.postprocess import split_components
@@ -21,12 +22,12 @@ from ldmseg.panoptic import VOID, PanopticMap
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a call says of one photo.
+    """The result of a call for one photo.
 
     Attributes:
         map: (H, W).
         confidence: with an ensemble, (H, W) the share of the samples that agree with the map.
-        samples: with an ensemble, the K maps.
+        samples: with an ensemble, the K maps as drawn.
     """
 
     map: PanopticMap
@@ -34,25 +35,36 @@ class Answer:
     samples: tuple[PanopticMap, ...] | None = None
 
 
-def finish(drawn: PanopticMap, sample: Sample, options: InferenceOptions) -> PanopticMap:
-    """A sample's map as drawn -> with its borders where the photo has them, if asked for, and as the photo was before it was mirrored."""
-    if options.boundaries == "photo":
-        given = np.full(drawn.shape, VOID, dtype=np.int32) if sample.known is None else sample.known.certain_ids
-        side = tile_pixels(options.tile_size, drawn.shape) if options.tile_size else None
-        drawn = follow_edges(drawn, as_photo(sample.image), given, side)
-    return mirror(drawn, sample.axes)
+def finish(
+    drawn: Sequence[PanopticMap], samples: Sequence[Sample], image: Tensor, known: KnownMap | None, options: InferenceOptions
+) -> Answer:
+    """The maps of one photo's samples, as drawn -> the map that they agree on, after the border step and the division into components.
 
-
-def answer(maps: Sequence[PanopticMap], known: KnownMap | None, options: InferenceOptions) -> Answer:
-    """The finished maps of one photo's samples -> the map that they agree on, its components apart if asked for."""
+    Args:
+        drawn: the map of each sample, mirrored as the sample was.
+        image: (3, H, W) the photo as it is, uint8 or floats in 0..1.
+    """
+    maps = [mirror(pmap, sample.axes) for pmap, sample in zip(drawn, samples, strict=True)]
     if len(maps) == 1:
-        return Answer(_apart(maps[0], known, options))
-    fixed = () if known is None else {s.id for s in known.map.segments}
-    agreed = consensus(maps, fixed_ids=fixed)
-    return Answer(_apart(agreed.map, known, options), agreed.confidence, agreed.samples)
+        return Answer(_apart(_bordered(maps[0], image, known, options), known, options))
+    agreed = consensus(maps, fixed_ids=() if known is None else {s.id for s in known.map.segments})
+    pmap = _bordered(agreed.map, image, known, options)
+    agrees = np.stack([sample.ids == pmap.ids for sample in agreed.samples])  # (K, H, W); matched segments have the ids of the map
+    confidence = agrees.mean(0, dtype=np.float32)
+    return Answer(_apart(pmap, known, options), confidence, agreed.samples)
+
+
+def _bordered(pmap: PanopticMap, image: Tensor, known: KnownMap | None, options: InferenceOptions) -> PanopticMap:
+    """The map with its borders moved to the photo's edges, if asked for."""
+    if options.boundaries == "drawn":
+        return pmap
+    given = np.full(pmap.shape, VOID, dtype=np.int32) if known is None else known.certain_ids
+    side = tile_pixels(options.tile_size, pmap.shape) if options.tile_size else None
+    return refine_boundaries(pmap, as_photo(image), given, side, BoundarySettings(trust=options.boundary_trust))
 
 
 def _apart(pmap: PanopticMap, known: KnownMap | None, options: InferenceOptions) -> PanopticMap:
+    """The map with connected components apart, if asked for."""
     if options.min_component_area is None:
         return pmap
     return split_components(pmap, options.min_component_area, None if known is None else known.certain_ids)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from ldmseg.choices import IdPolicy
 from ldmseg.codes import assign_given
 from ldmseg.errors import InputError
+from ldmseg.formats.id_png import rgb_to_ids
+from ldmseg.formats.label_png import ids_of
+from ldmseg.formats.painting import read_painting, too_many_hint
 from ldmseg.inference.cells import shrink_partial
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 
@@ -50,6 +56,57 @@ def mirror(pmap: PanopticMap, axes: tuple[int, ...]) -> PanopticMap:
     return pmap.with_ids(np.flip(pmap.ids, axes)) if axes else pmap
 
 
+PartialInput = PanopticMap | Image.Image | NDArray | Tensor | str | PathLike
+"""What a user may give as a partial map of one photo."""
+
+
+def load_partials(partial: PartialInput | Sequence[PartialInput]) -> list[PanopticMap]:
+    """One partial map, a batch or a list of such -> maps.
+
+    A map is a `PanopticMap`; the path of a label picture, or a PIL picture, by the table of `ldmseg.formats.label_png.read_label_png`; an
+    (H, W) array or tensor of ids, or (B, H, W) of several; an (H, W, 3) array or a (3, H, W) tensor of bytes, whose ids are
+    R + 256 G + 65536 B.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if isinstance(partial, (list, tuple)):
+        return [_load_partial(item) for item in partial]
+    if isinstance(partial, Tensor):
+        partial = _with_colors_last(partial)
+    if isinstance(partial, np.ndarray) and partial.ndim - _colored(partial) == 3:
+        return [_load_partial(item) for item in partial]
+    return [_load_partial(partial)]  # type: ignore[arg-type]
+
+
+def _load_partial(item: PartialInput) -> PanopticMap:
+    if isinstance(item, PanopticMap):
+        return item
+    if isinstance(item, (str, PathLike)):
+        return read_painting(item).map
+    if isinstance(item, Image.Image):
+        item = ids_of(item, "the picture", "partial")
+    elif isinstance(item, Tensor):
+        item = _with_colors_last(item)
+    if not isinstance(item, np.ndarray):
+        raise InputError(f"partial: expected a PanopticMap, a picture, an array, a tensor or a path an image, got {type(item).__name__}")
+    ids = rgb_to_ids(item) if _colored(item) else item.astype(np.uint8) if item.dtype == bool else item
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        raise InputError(f"partial: expected (H, W) whole numbers or (H, W, 3) bytes, got {item.dtype} of shape {item.shape}")
+    return PanopticMap(ids)
+
+
+def _with_colors_last(ids: Tensor) -> NDArray:
+    """(3, H, W) or (B, 3, H, W) bytes -> (.., H, W, 3); ids as they are."""
+    array = ids.detach().cpu()
+    colored = array.dtype == torch.uint8 and array.ndim >= 3 and array.shape[-3] == 3
+    return (array.movedim(-3, -1) if colored else array).numpy()
+
+
+def _colored(ids: NDArray) -> bool:
+    return ids.dtype == np.uint8 and ids.ndim >= 3 and ids.shape[-1] == 3
+
+
 def known_maps(partials: Sequence[PanopticMap], images: Sequence[Tensor], certain: Any = None, *, refine: bool = False) -> list[KnownMap]:
     """What is known of each image, checked.
 
@@ -62,10 +119,8 @@ def known_maps(partials: Sequence[PanopticMap], images: Sequence[Tensor], certai
         InputError: not one map, or mask, of each image's size.
     """
     if len(partials) != len(images):
-        raise InputError(f"partial: expected one map per image ({len(images)}), got {len(partials)}")
+        raise InputError(f"partial: expected one map per image ({len(images)}), got {len(partials)} map{'s' * (len(partials) != 1)}")
     for index, (partial, image) in enumerate(zip(partials, images, strict=True)):
-        if not isinstance(partial, PanopticMap):
-            raise InputError(f"partial: expected a PanopticMap, got {type(partial).__name__}")
         if partial.shape != tuple(image.shape[-2:]):
             raise InputError(f"partial: expected the size of image {index}, {tuple(image.shape[-2:])}, got {partial.shape} (H, W)")
     if not refine:
@@ -93,7 +148,8 @@ def check_count(known: KnownMap, num_ids: int) -> None:
         InputError: more segments than the model has ids.
     """
     if len(known.map) > num_ids - 1:
-        raise InputError(f"partial: expected at most {num_ids - 1} segments (the model's ids), got {len(known.map)}")
+        got = f"{len(known.map):,}{too_many_hint(known.map)}"
+        raise InputError(f"partial: expected at most {num_ids - 1} segments (the model's ids), got {got}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +190,7 @@ def complete(drawn: PanopticMap, known: KnownMap, given: Mapping[int, int]) -> P
     """The completed map: drawn segments under the given ids, new ones under unused ids, and every certain pixel as it was given.
 
     A given segment that was not drawn takes over what was drawn on its marks: the whole of a new segment where it has most of the marks
-    there, else the part of a segment that lies nearest to its marks.
+    there, else the part of a segment that is nearest to its given pixels.
 
     Args:
         drawn: (H, W) a map in the model's ids.

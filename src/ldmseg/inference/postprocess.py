@@ -26,8 +26,8 @@ BAND = 2**24
 def to_panoptic(logits: Tensor, thresholds: Thresholds = GAP_FREE, size: tuple[int, int] | None = None) -> PanopticMap:
     """The most probable id of every pixel, less what the thresholds drop.
 
-    Support and overlap are looked at in the logits as they come. Only ids with support compete for the pixels of the result, which is
-    worked through in bands of rows, so that a large photo does not need N numbers for each of its pixels at once.
+    Support and overlap are computed from the logits before resizing. Only ids with support compete for the pixels of the result. The result
+    is computed in bands of rows, so that a large photo does not need N numbers for each of its pixels at once.
 
     Args:
         logits: (N, h, w); channel 0 is void and wins no pixel.
@@ -65,7 +65,7 @@ def to_panoptic(logits: Tensor, thresholds: Thresholds = GAP_FREE, size: tuple[i
 
 
 def split_components(pmap: PanopticMap, min_area: int, given: NDArray[np.integer] | None = None) -> PanopticMap:
-    """Make connected components of a segment segments of their own: for things that lie apart by nature.
+    """Make connected components of a segment segments of their own, for things that never lie in two places.
 
     The largest component keeps the segment's id, and so does each that holds a given pixel; the others get unused ids and its attributes.
 
@@ -97,7 +97,7 @@ def split_components(pmap: PanopticMap, min_area: int, given: NDArray[np.integer
 
 
 def unused_ids(taken: Iterable[int]) -> Iterator[int]:
-    """Ids that nobody has: first those above all that are taken, then those between them, as long as a PNG's three bytes hold them."""
+    """Unused ids: first those above all that are taken, then those between them, up to the largest that a PNG's three bytes hold."""
     taken = frozenset(taken)
     above = max(taken, default=VOID) + 1
     yield from range(above, MAX_RGB_ID + 1)

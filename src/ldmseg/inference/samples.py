@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ldmseg.choices import EnsembleFlips, InpaintMethod, OutputType
 from ldmseg.diffusion.guidance import captions_for, check_guidance
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.inference.known import KnownMap
 from ldmseg.models.descriptors import Descriptor
 from ldmseg.options import InferenceOptions
@@ -23,7 +23,7 @@ VIEWS: dict[EnsembleFlips, tuple[tuple[int, ...], ...]] = {"none": ((),), "horiz
 """The axes along which the photo is mirrored for the samples of an ensemble, which take turns."""
 
 STEP_TENSORS = ("latents", "estimate")
-"""What a callback may ask for."""
+"""The tensors that a callback may get."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Call:
         captions_for(descriptor, self.prompt, count)
         check_guidance(descriptor, options.guidance_scale)
         if self.output_type not in get_args(OutputType):
-            raise InputError(f"output_type: expected one of {', '.join(get_args(OutputType))}, got {self.output_type!r}")
+            raise InputError(f"output_type: expected one of {', '.join(get_args(OutputType))}, got {quoted(self.output_type)}")
         if isinstance(self.generator, Sequence) and len(self.generator) != count:
             raise InputError(f"generator: expected one, or one per image ({count}), got {len(self.generator)}")
         unknown = [name for name in self.callback_on_step_end_tensor_inputs if name not in STEP_TENSORS]
@@ -69,9 +69,13 @@ class Call:
             raise InputError("output_type: expected another than 'latent' with tile_size, since each window has latents of its own")
 
     def check_latents(self, count: int, ensemble_size: int, mask_shape: tuple[int, ...], image_shape: tuple[int, ...]) -> None:
-        """
+        """Check the shapes of given latents.
+
         Args:
-            mask_shape, image_shape: (C, h, w) of one image's mask latents and image latents.
+            count: images of the call.
+            ensemble_size: samples of each image.
+            mask_shape: (C, h, w) of one image's mask latents.
+            image_shape: (C, h, w) of one image's image latents.
 
         Raises:
             InputError: given latents have another shape.
@@ -85,11 +89,11 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One map to be drawn. Samples that see the same thing share the same `image` and `known` objects, so that each is encoded once.
+    """One map to be drawn. Samples of the same photo share the same `image` and `known` objects, so that each is encoded once.
 
     Attributes:
         photo: the index of its photo in the call.
-        image: (3, H, W) the photo as this sample sees it, uint8 or floats in 0..1.
+        image: (3, H, W) the photo, mirrored for this sample, uint8 or floats in 0..1.
         generator: the randomness of this sample alone.
         axes: along which the photo was mirrored.
         known: what is known of the map, mirrored likewise.
@@ -135,7 +139,7 @@ def make_samples(
 
 
 def spread(generator: Generators, count: int, copies: int) -> list[torch.Generator]:
-    """One generator per sample: a single one hands each image a seed of its own, and an image's hands them to its copies."""
+    """One generator per sample. A single generator gives each image a seed, and an image's generator gives its copies seeds."""
     if generator is None:
         return [torch.Generator().manual_seed(torch.Generator().seed()) for _ in range(count * copies)]
     each = list(generator) if isinstance(generator, Sequence) else _seeded_by(generator, count)

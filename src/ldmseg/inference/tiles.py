@@ -1,4 +1,4 @@
-"""A large photo in windows that overlap: each one is completed from what its neighbours have drawn."""
+"""A large photo in overlapping windows. Each window is completed from what its neighbours have drawn."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Tile:
 
     Attributes:
         number: its place in reading order.
-        seen: rows and columns that the model sees.
-        kept: those of which its drawing is kept; of all tiles together they cover the photo once.
+        seen: rows and columns that the model draws.
+        kept: rows and columns of the drawing that are kept. Those of all tiles cover the photo once.
     """
 
     number: int
@@ -44,7 +44,7 @@ def tile_pixels(tile_size: float, shape: tuple[int, int]) -> int:
 
 
 def waves(shape: tuple[int, int], size: int, overlap: float) -> list[list[Tile]]:
-    """Windows of `size` pixels in groups: those of one group do not touch, and come after all groups whose drawing they go on from.
+    """Windows of `size` pixels in groups. Windows of one group do not touch. A group comes after all groups whose drawing it continues.
 
     Args:
         shape: (H, W) of the photo; a window is no larger.
@@ -83,13 +83,13 @@ def draw_in_tiles(
 ) -> list[PanopticMap]:
     """Draw each sample's map window by window.
 
-    The outer rim of a window, where segments are cut off, is drawn anew by the next window, which sees the rest as a known map
-    (section 3.3): a segment goes on under its id as far as it reaches, and nothing is left to be stitched.
+    The outer rim of a window, where segments are cut off, is drawn anew by the next window. The rest is that window's known map
+    (section 3.3). A segment keeps its id from window to window, and nothing is stitched.
 
     Args:
-        samples: what they know comes back exactly.
+        samples: their known pixels come back exactly.
         tile_size: see `tile_pixels`.
-        most: segments that the model can be given; of more, a window knows the largest.
+        most: segments that the model can be given. If a window's known map has more, it gets the largest.
         draw: completes windows, which are samples too; at most one of each photo's neighbourhood at once.
     """
     seeds = [drawn_seed(sample.generator) for sample in samples]

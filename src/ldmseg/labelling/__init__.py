@@ -1,1 +1,1 @@
-"""Photos in, written maps out: photos are checked before anything is computed, and maps are written as they come."""
+"""From photos to written maps. Photos are checked before anything is computed, and each batch is written when it is done."""

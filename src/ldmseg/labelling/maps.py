@@ -1,10 +1,10 @@
-"""Maps and pictures of a labelling run, written as they come."""
+"""Maps and pictures of a labelling run. Each batch is written when it is done."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,20 +19,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from ldmseg.formats.coco_json import Provenance
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+    from ldmseg.palette import Color
     from ldmseg.panoptic import PanopticMap
 
 Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[Prediction]"]
-"""A batch of photos and their pictures -> what the model says of them."""
+"""A batch of photos and their pictures -> the model's results."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A photo's map; (H, W) `confidence` in 0..1 where several samples were drawn; the partial map that was `given`."""
+    """A photo's map; (H, W) `confidence` in 0..1 where several samples were drawn; the partial map that was `given`, and its `colors`."""
 
     map: PanopticMap
     confidence: NDArray[np.float32] | None = None
     given: PanopticMap | None = None
+    colors: Mapping[int, Color] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,14 @@ class Written:
 
 
 def write_maps(
-    photos: Sequence[Photo], predict: Predict, output: Path, *, batch_size: int, pictures: Pictures, on_progress: OnProgress
+    photos: Sequence[Photo],
+    predict: Predict,
+    output: Path,
+    *,
+    batch_size: int,
+    pictures: Pictures,
+    on_progress: OnProgress,
+    origin: Provenance | None = None,
 ) -> Iterator[Written]:
     """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done.
 
@@ -64,7 +74,7 @@ def write_maps(
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
     drawing: deque[tuple[Written, Future[None]]] = deque()
     done = 0
-    with _threads() as pool, _writer(output) as writer:
+    with _threads() as pool, _writer(output, origin) as writer:
         for batch, loaded in _read_ahead(batches, pool):
             began = time.perf_counter()
             predictions = predict(batch, loaded)
@@ -101,15 +111,18 @@ def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) ->
 
 def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction) -> None:
     from ldmseg.atomic import atomic_write
-    from ldmseg.visualize import completion_panels, confidence_map, overlay
+    from ldmseg.palette import segment_colors
+    from ldmseg.visualize import completion_panels, confidence_picture, overlay
 
+    colors = segment_colors(prediction.map, keep=prediction.colors)
     for suffix, path in paths.items():
         if suffix == OVERLAY:
-            drawn = overlay(picture, prediction.map)
+            drawn = overlay(picture, prediction.map, colors=colors)
         elif suffix == CONFIDENCE and prediction.confidence is not None:
-            drawn = confidence_map(prediction.confidence)
+            drawn = confidence_picture(prediction.confidence)
         else:
-            drawn = completion_panels(picture, prediction.map, given=prediction.given, confidence=prediction.confidence)
+            given, confidence = prediction.given, prediction.confidence
+            drawn = completion_panels(picture, prediction.map, given=given, confidence=confidence, colors=colors)
         with atomic_write(path) as temporary:
             drawn.save(temporary, format="PNG")
 
@@ -130,16 +143,16 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def _writer(output: Path) -> Iterator[CocoPanopticWriter]:
+def _writer(output: Path, origin: Provenance | None) -> Iterator[CocoPanopticWriter]:
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
     from ldmseg.locking import locked
 
     with locked(output):
-        writer = CocoPanopticWriter(output, png_dir=output)
+        writer = CocoPanopticWriter(output, png_dir=output, provenance=origin)
         try:
             yield writer
         except BaseException:
-            with suppress(InputError):  # the first error is the one to tell
+            with suppress(InputError):  # the first error is the one to raise
                 writer.close()
             raise
         writer.close()

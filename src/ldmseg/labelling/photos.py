@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldmseg.atomic import check_output_folder
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 
 if TYPE_CHECKING:
     import torch
+
+    from ldmseg.panoptic import PanopticMap
+
+ReadMap = Callable[[Path, int], "PanopticMap"]
+"""A path and how many pixels a picture may have -> the map that it holds."""
 
 OnProgress = Callable[[int, int], None]
 """Called with (photos done, photos in all)."""
@@ -37,7 +43,7 @@ class Photo:
     """One photo that can be read.
 
     Attributes:
-        image_id: the stem's number where all stems are different numbers (as COCO's are), else the position from 1.
+        image_id: the stem's number where it is one (as COCO's are), whatever the other photos are called; else a number that is free.
         size: (height, width) in pixels, upright.
     """
 
@@ -81,7 +87,7 @@ def _check_names(paths: Sequence[Path], output: Path, pictures: Pictures) -> Non
     photos, writers = {os.path.realpath(path) for path in paths}, dict[str, Path]()
     for path in paths:
         if not _is_text(path.name):
-            raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {path.name!r}")
+            raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {quoted(path.name)}")
         for name in output_names(path, pictures):
             if os.path.realpath(output / name) in photos:
                 raise InputError(f"--output: expected a folder where no photo would be replaced, got '{output}', which holds '{name}'")
@@ -101,9 +107,13 @@ def output_names(path: Path, pictures: Pictures) -> list[str]:
 
 
 def _image_ids(paths: Sequence[Path]) -> list[int]:
-    numbers = [int(path.stem) for path in paths if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 16]  # JSON's doubles
-    distinct = len(set(numbers)) == len(paths)
-    return numbers if distinct else list(range(1, len(paths) + 1))
+    first: dict[int, Path] = {}
+    for path in paths:
+        if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 16:  # JSON's doubles
+            first.setdefault(int(path.stem), path)
+    ids, taken = {path: number for number, path in first.items()}, set(first)
+    free = (number for number in itertools.count(1) if number not in taken)
+    return [ids[path] if path in ids else next(free) for path in paths]
 
 
 def photo_generator(seed: int, path: Path) -> torch.Generator:
@@ -114,15 +124,16 @@ def photo_generator(seed: int, path: Path) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
 
 
-def check_partials(photos: Sequence[Photo], partial: Path, output: Path, option: str, pictures: Pictures) -> dict[Path, Path]:
-    """The label PNG of each photo; each is read once.
+def check_partials(
+    photos: Sequence[Photo], partial: Path, output: Path, option: str, pictures: Pictures, read: ReadMap
+) -> dict[Path, Path]:
+    """The label PNG of each photo; each is `read` once.
 
     Raises:
         InputError: a PNG is missing, unreadable, of another size than its photo, holds ids that the result cannot, or would be replaced.
     """
     from ldmseg.formats.id_png import MAX_RGB_ID
     from ldmseg.formats.image import MAX_PIXELS
-    from ldmseg.formats.label_png import read_label_png
 
     if not partial.is_dir() and len(photos) > 1:
         raise InputError(f"{option}: expected a folder with <stem>.png for each of {len(photos)} photos, got '{partial}'")
@@ -134,7 +145,7 @@ def check_partials(photos: Sequence[Photo], partial: Path, output: Path, option:
             raise InputError(f"{option}: expected a label PNG for '{photo.path}', found no '{path}'")
         if os.path.realpath(path) in written:
             raise InputError(f"--output: expected a folder where no given map would be replaced, got '{output}', which holds '{path.name}'")
-        pmap = read_label_png(path, max(MAX_PIXELS, photo.pixels))
+        pmap = read(path, max(MAX_PIXELS, photo.pixels))
         if pmap.shape != photo.size:
             (height, width), (got_height, got_width) = photo.size, pmap.shape
             raise InputError(f"{option}: '{path}': expected {width}x{height}, the size of '{photo.path}', got {got_width}x{got_height}")

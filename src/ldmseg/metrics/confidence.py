@@ -1,4 +1,4 @@
-"""Does a confidence know where a map is wrong, and does it mean what it says?"""
+"""Measures of a confidence: how well it finds the wrong pixels of a map, and how well it is calibrated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ldmseg.panoptic import PanopticMap
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """What was said and what was true where the confidence lies in [low, high), the last bin with its upper end.
+    """Mean confidence and accuracy of the pixels with a confidence in [low, high); the last bin includes its upper end.
 
     Attributes:
         low, high: the bin's ends.
@@ -35,7 +35,7 @@ class ConfidenceResult:
     """How good a confidence is.
 
     Attributes:
-        count: pixels looked at.
+        count: pixels counted.
         accuracy: share of them that are right.
         confidence: their mean confidence.
         auroc: chance that a right pixel has a higher confidence than a wrong one, ties counting half; the area under the curve of finding

@@ -58,7 +58,7 @@ class Overlaps:
 def map_overlaps(prediction: PanopticMap, target: PanopticMap, tables: tuple[SegmentTable, SegmentTable]) -> Overlaps:
     """Count the pixels of every pair of segments in two maps of one size, whose segments `tables` (prediction, target) list.
 
-    Only the maps' runs are looked at: merged by where they end, they cut the image into runs of one pair each.
+    Only the runs of the maps are used: merged by their ends, they divide the image into runs of one pair each.
     """
     ends = np.concatenate([prediction.run_ends, target.run_ends])
     order = ends.argsort(kind="stable")  # two sorted halves: a merge

@@ -20,9 +20,9 @@ FINE_WIDTH, WIDTH = 64, 96
 
 
 class BackboneImageEncoder(ImageEncoder):
-    """Latents [stem; adapter(backbone)]: the stem sees colours and edges, the frozen backbone what things are.
+    """Latents [stem; adapter(backbone)]: the stem for colours and edges, the frozen backbone for objects.
 
-    The photo comes at `input_scale` times the map's size, as the backbone sees it; the stem sees it reduced to the map's.
+    The backbone gets the photo at `input_scale` times the map's size. The stem gets it at the map's size.
 
     Args:
         backbone_settings: `Backbone.settings`; its weights come with the others.
@@ -93,7 +93,7 @@ class BackboneImageEncoder(ImageEncoder):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """What the backbone says of photos (B, 3, H, W) in [-1, 1] whose sides are multiples of a latent cell."""
+        """The backbone's features of photos (B, 3, H, W) in [-1, 1] whose sides are multiples of a latent cell."""
         height, width = (length // self._cell for length in images.shape[-2:])
         if self.backbone.grid > 1:  # one patch for each latent cell
             size = (height * self.backbone.grid, width * self.backbone.grid)
@@ -104,7 +104,7 @@ class BackboneImageEncoder(ImageEncoder):
         return self.joined(F.avg_pool2d(images, self.input_scale), self.features(images))
 
     def joined(self, reduced: Tensor, features: Sequence[Tensor]) -> Tensor:
-        """Latents of photos (B, 3, H, W) in [-1, 1] at the map's size, and of what `features` said of them."""
+        """Latents of photos (B, 3, H, W) in [-1, 1] at the map's size, and of their `features`."""
         own = self.stem.encode(reduced)  # (B, C, h, w)
         return torch.cat([own, self.adapter(features, own.shape[-2:]).to(own.dtype)], dim=1)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.clip import import_transformers, load_clip
 from ldmseg.models.efficientnet import STAGES, STRIDES, EfficientNetLite0, load_efficientnet
 from ldmseg.models.pretrained import find_pretrained, only_shapes
@@ -60,7 +60,8 @@ class TransformersBackbone(Backbone):
 
     Args:
         config: the backbone's config as a dict, with `model_type`.
-        mean, std: of each colour in 0..1, as the network was trained.
+        mean: of each colour in 0..1, as the network was trained.
+        std: of each colour in 0..1, as the network was trained.
         network: the backbone itself; None makes one with fresh weights.
     """
 
@@ -97,7 +98,7 @@ def build_backbone(settings: dict[str, Any]) -> Backbone:
         return EfficientNetBackbone()
     if kind == TRANSFORMERS:
         return TransformersBackbone(settings["config"], tuple(settings["mean"]), tuple(settings["std"]))
-    raise InputError(f"backbone: expected kind {EFFICIENTNET} or {TRANSFORMERS}, got {kind!r}")
+    raise InputError(f"backbone: expected kind {EFFICIENTNET} or {TRANSFORMERS}, got {quoted(kind)}")
 
 
 def load_backbone(source: str | Path) -> Backbone:
@@ -128,13 +129,13 @@ def _fresh(config: dict[str, Any]) -> Any:
     transformers = import_transformers()
     kind = config.get("model_type")
     if kind not in transformers.CONFIG_MAPPING:
-        raise InputError(f"backbone: expected a model type that transformers knows, got {kind!r}")
+        raise InputError(f"backbone: expected a model type that transformers knows, got {quoted(kind)}")
     own = {key: value for key, value in config.items() if key != "model_type"}
     return transformers.AutoBackbone.from_config(transformers.CONFIG_MAPPING[kind](**own)).eval()
 
 
 def _normalisation(transformers: Any, source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What the model's preprocessor says, else ImageNet's."""
+    """Mean and deviation of the model's preprocessor, else ImageNet's."""
     try:
         found, _ = transformers.ImageProcessingMixin.get_image_processor_dict(source)
         return tuple(found["image_mean"]), tuple(found["image_std"])

@@ -25,10 +25,10 @@ def import_transformers() -> Any:
 
 
 def check_type(saved: Pretrained, types: tuple[str, ...]) -> None:
-    """What a config of transformers says it is must be one of `types`.
+    """The model type in a config of transformers must be one of `types`.
 
     Raises:
-        InputError: a model of another type lies there.
+        InputError: it is a model of another type.
     """
     found = saved.config.get("model_type")
     if found not in types:
@@ -63,7 +63,7 @@ def load_tokenizer(saved: Pretrained, length: int, vocabulary: int) -> str:
     """The JSON of a CLIP tokenizer that makes `length` word pieces of any text.
 
     Raises:
-        InputError: none is there, or it is not that of a model that knows `vocabulary` word pieces.
+        InputError: none is there, or it is not that of a model with `vocabulary` word pieces.
     """
     subfolder = "tokenizer" if saved.subfolder == "text_encoder" else saved.subfolder
     with _quiet():
@@ -82,7 +82,7 @@ def load_tokenizer(saved: Pretrained, length: int, vocabulary: int) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers tells at length which weights it leaves alone, and draws a bar; what matters becomes an error here."""
+    """transformers logs every unused weight and draws a progress bar. What matters becomes an error here."""
     bars = import_transformers().utils.logging
     logger, shown = logging.getLogger("transformers"), bars.is_progress_bar_enabled()
     level = logger.level

@@ -217,7 +217,7 @@ class Denoiser(UNet2DConditionModel):
 
 
 def input_channels(mask_channels: int, image_channels: int, self_condition: bool, partial: bool) -> int:
-    """Channels of the first convolution's input; their order is told in `Denoiser`."""
+    """Channels of the first convolution's input. `Denoiser` lists them in order."""
     return mask_channels + image_channels + mask_channels * self_condition + (mask_channels + 1) * partial
 
 
@@ -235,7 +235,9 @@ def widen_input(
 
     Args:
         denoiser: changed and returned.
-        image_channels, self_condition, partial: the new values; None keeps the old one.
+        image_channels: the new value; None keeps the old one.
+        self_condition: the new value; None keeps the old one.
+        partial: the new value; None keeps the old one.
 
     Raises:
         InputError: an input would be lost.
@@ -300,8 +302,11 @@ def build_denoiser(
     Args:
         source: a name in `DENOISER_PRESETS`; a folder of a Stable Diffusion model or pipeline (with `unet/`), of a UNet or of a saved
             `Denoiser`; or such a model's id on the Hub.
-        mask_channels, image_channels, self_condition, partial, cross_attention: see `Denoiser`. A saved `Denoiser` must agree, except that
-            self-conditioning and partial-map channels are added where it lacks them.
+        mask_channels: see `Denoiser`. A saved `Denoiser` must agree.
+        image_channels: see `Denoiser`. A saved `Denoiser` must agree.
+        self_condition: see `Denoiser`. The channels are added to a saved `Denoiser` that lacks them.
+        partial: see `Denoiser`. The channels are added to a saved `Denoiser` that lacks them.
+        cross_attention: see `Denoiser`. A saved `Denoiser` must agree.
         freeze_time: do not train the time embedding.
         overrides: other arguments of `Denoiser`.
 

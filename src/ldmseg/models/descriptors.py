@@ -1,4 +1,4 @@
-"""Image descriptors: what the denoiser's cross-attention is told of a photo (paper, section 3.2)."""
+"""Image descriptors: tokens of a photo for the denoiser's cross-attention (paper, section 3.2)."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ class Descriptor(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Tokens of `count` images.
 
         Args:
-            photos: (B, 3, H, W) in [-1, 1]; for a descriptor that sees the photo.
-            captions: one per image; for a descriptor that sees a caption.
+            photos: (B, 3, H, W) in [-1, 1]; for a descriptor of the photo.
+            captions: one per image; for a descriptor of a caption.
 
         Returns:
             (B, L, width).
 
         Raises:
-            InputError: what it sees is missing or of another shape or number.
+            InputError: the photos or captions are missing, or of another shape or number.
         """
         if self.sees == "photo" and (photos is None or photos.ndim != 4 or photos.shape[:2] != (count, 3)):
             raise InputError(f"photos: expected shape ({count}, 3, H, W), got {None if photos is None else tuple(photos.shape)}")
@@ -95,7 +95,7 @@ class Descriptor(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @apply_forward_hook
     def empty(self, count: int) -> Tensor:
-        """(B, L, width) tokens that say nothing: zeros, to which a cross-attention layer adds no more than its bias."""
+        """(B, L, width) empty tokens: zeros, of which a cross-attention layer makes no more than its bias."""
         like = next(self.parameters())
         return torch.zeros(count, self.length, self.width, dtype=like.dtype, device=like.device)
 
@@ -230,7 +230,7 @@ class ClipTextDescriptor(ClipDescriptor):
 
 
 class LearnedDescriptor(Descriptor):
-    """L tokens that are the same for every image and learn with the denoiser, as queries do."""
+    """L tokens that are the same for every image and are trained with the denoiser, as queries are."""
 
     kind, sees = "learned", "nothing"
 

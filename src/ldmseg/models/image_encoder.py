@@ -16,7 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.pretrained import find_pretrained, load_strictly
 from ldmseg.models.tensors import pad_to_multiple
 
@@ -34,7 +34,7 @@ SD_V1_VAE: dict[str, Any] = {
 
 
 class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """What every image encoder offers; the scaling of its latents is its own affair.
+    """The interface of all image encoders. Each scales its own latents.
 
     Attributes:
         latent_channels: C of the latents.
@@ -55,7 +55,7 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def input_scale(self) -> int:
-        """Pixels of the image that `encode` wants per pixel of the map, along each side."""
+        """Pixels of the image that `encode` needs per pixel of the map, along each side."""
         return 1
 
     @abstractmethod
@@ -107,7 +107,7 @@ class FrozenImageEncoder(ImageEncoder):
     def __init__(self, vae_class: str, vae_config: dict[str, Any]) -> None:
         super().__init__()
         if vae_class not in VAES:
-            raise InputError(f"vae_class: expected one of {', '.join(VAES)}, got {vae_class!r}")
+            raise InputError(f"vae_class: expected one of {', '.join(VAES)}, got {quoted(vae_class)}")
         vae = VAES[vae_class](**vae_config)
         self.encoder = vae.encoder
         self.quant_conv = getattr(vae, "quant_conv", None)

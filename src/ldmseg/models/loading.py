@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.manifest import check_manifest
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.pretrained import only_shapes
@@ -42,7 +42,7 @@ def loading_errors(argument: str, expected: str, got: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{argument}: expected {expected}, got {got!r} ({type(error).__name__}: {reason})") from error
+        raise InputError(f"{argument}: expected {expected}, got {quoted(got)} ({type(error).__name__}: {reason})") from error
 
 
 def load_mask_autoencoder(source: str | Path) -> MaskAutoencoder:

@@ -79,6 +79,18 @@ def check_manifest(folder: str | os.PathLike[str], below: str = "", argument: st
                 raise InputError(f"{argument}: '{root / name}' is not the file that was exported with the others; {_ADVICE}")
 
 
+def fingerprint(folder: str | os.PathLike[str]) -> str | None:
+    """SHA-256 of a model's configurations and weights (their names and contents); None where the folder is not on this machine."""
+    root = Path(folder)
+    every = _files(root) if root.is_dir() else []
+    files = [name for name in every if name.endswith((".json", ".safetensors", ".bin")) and name != MANIFEST]
+    if not files:
+        return None
+    with ThreadPoolExecutor() as pool:
+        listed = dict(zip(files, pool.map(lambda name: _sha256(root / name), files), strict=True))
+    return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
+
+
 _ADVICE = f"export again, or remove {MANIFEST} if you changed the folder yourself"
 
 
@@ -135,7 +147,7 @@ def _listed_or_none(target: Path) -> Mapping[str, str]:
 
 
 def _family(name: str) -> str:
-    """What a file of weights has in common with its own shards and their index, of which a loader takes one or the other."""
+    """The name that a file of weights shares with its shards and their index. A loader reads one or the other."""
     return re.sub(r"-\d{5}-of-\d{5}|\.index\.json$", "", name)
 
 
@@ -144,7 +156,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _settle(folder: Path) -> None:
-    """On the disk, and readable by whom the folder is: safetensors lets only the owner read."""
+    """Sync every file, and make it readable by those who can read the folder: safetensors gives only the owner access."""
     for path in folder.rglob("*"):
         if path.is_file():
             path.chmod(folder.stat().st_mode & 0o666)

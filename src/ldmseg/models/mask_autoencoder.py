@@ -20,7 +20,7 @@ from ldmseg.errors import InputError
 
 @dataclass(frozen=True)
 class Moments:
-    """What the encoder says of each latent cell: `mean` and `log_variance`, both (B, C, h, w), unscaled."""
+    """The encoder's output for each latent cell: `mean` and `log_variance`, both (B, C, h, w), unscaled."""
 
     mean: Tensor
     log_variance: Tensor
@@ -101,7 +101,7 @@ class MaskAutoencoder(ModelMixin, ConfigMixin):
         return self.moments(codes).mean * self.config["scaling_factor"]  # (B, C, h, w)
 
     def coarse_logits(self, latents: Tensor) -> Tensor:
-        """(B, C, h, w) unscaled latents -> logits at the decoder's own resolution, here (B, N, h f/2, w f/2); what the losses look at."""
+        """(B, C, h, w) unscaled latents -> logits at the decoder's own resolution, here (B, N, h f/2, w f/2), for the losses."""
         return self.decoder(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ def _keep_variance(layers: nn.Sequential) -> None:
             nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu" if rectified else "linear")
             if isinstance(layer, nn.ConvTranspose2d):
                 with torch.no_grad():
-                    layer.weight.mul_(2)  # fan_out counts the 4 taps of which each output sees one
+                    layer.weight.mul_(2)  # fan_out counts 4 taps, and each output gets one of them
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         rectified = isinstance(layer, nn.SiLU)
 

@@ -14,7 +14,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.manifest import check_manifest
 
 Model = TypeVar("Model", bound=ModelMixin)
@@ -36,7 +36,7 @@ class Pretrained:
 
     @property
     def class_name(self) -> str:
-        """The diffusers class that saved it; "" if the config does not tell."""
+        """The diffusers class that saved it; "" if the config has none."""
         return str(self.config.get("_class_name", ""))
 
 
@@ -63,7 +63,7 @@ def find_pretrained(source: str | Path, subfolders: tuple[str, ...], names: tupl
         return Pretrained(str(folder), present[0], _read_config(str(folder), present[0]))
     if not is_hub_id(text):
         also = f"one of {', '.join(names)}, " if names else ""
-        raise InputError(f"source: expected {also}an existing folder or a Hub id owner/name, got {text!r}")
+        raise InputError(f"source: expected {also}an existing folder or a Hub id owner/name, got {quoted(text)}")
     for inside in candidates[:-1]:
         try:
             return Pretrained(text, inside, _read_config(text, inside))

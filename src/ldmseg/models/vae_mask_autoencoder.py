@@ -24,7 +24,10 @@ class VaeMaskAutoencoder(MaskAutoencoder):
     full resolution.
 
     Args:
-        num_ids, code, scaling_factor, latent_scale: see `MaskAutoencoder`.
+        num_ids: see `MaskAutoencoder`.
+        code: see `MaskAutoencoder`.
+        scaling_factor: see `MaskAutoencoder`.
+        latent_scale: see `MaskAutoencoder`.
         latent_channels: C of the latents, as `vae_config` has it.
         vae_config: `AutoencoderKL`'s config.
     """

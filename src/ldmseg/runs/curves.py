@@ -62,7 +62,7 @@ def running_mean(series: Series) -> Series:
 
 
 def draw_curves(history: History, path: Path, title: str | None = None) -> None:
-    """Write all panels as one PNG, atomically; without any figure, an empty picture that says so.
+    """Write all panels as one PNG, atomically. Without any figure, it is an empty picture with a message.
 
     Raises:
         InputError: the file cannot be written.

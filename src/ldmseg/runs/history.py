@@ -1,4 +1,4 @@
-"""What a run folder tells of its training: figures over the steps, and when and where it was trained. Reads files; needs no torch."""
+"""The record of a training in a run folder: figures over the steps, and when and where it was trained. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ldmseg.atomic import write_text
+from ldmseg.errors import quoted
 
 METRICS, STARTS = "metrics.jsonl", "starts.jsonl"
 _VALIDATION = "val_"
@@ -36,7 +37,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Network:
-    """A part of what is trained; `trained` is how many of its parameters learn, None if nobody wrote it down."""
+    """A network of the run; `trained` is the number of its trained parameters, None if it was not recorded."""
 
     name: str
     parameters: int
@@ -45,7 +46,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Start:
-    """Once that training began, or went on from a checkpoint. A folder of an older version knows the step alone."""
+    """One start of the training, or one continuation from a checkpoint. A folder of an older version has the step alone."""
 
     step: int
     time: str | None = None  # ISO 8601, UTC
@@ -69,7 +70,7 @@ class Start:
         known["networks"] = tuple(Network(**network) for network in known.get("networks", ()))
         start = cls(**known)
         if not _is_step(start.step):
-            raise ValueError(f"step: expected a whole number from 0, got {start.step!r}")
+            raise ValueError(f"step: expected a whole number from 0, got {quoted(start.step)}")
         return start
 
     def to_json(self) -> str:
@@ -78,7 +79,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Session:
-    """What lies between a start and the next one (or the end); steps that were lost with a killed process are not in it."""
+    """The steps between a start and the next one (or the end), without those that were lost with a killed process."""
 
     start: Start
     last_step: int
@@ -143,6 +144,12 @@ def read_history(run: Path) -> History:
     sessions = _sessions(training, read_starts(run))
     breaks = {line.step for line in validation} | {session.start.step for session in sessions}
     return History(_collect(training), _collect(validation), _speed(training, breaks), sessions, damaged)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The folders of a run's complete checkpoints, in the order of their steps."""
+    found = [(path.name.removeprefix("step-"), path) for path in (run / "checkpoints").glob("step-*")]
+    return [path for _, path in sorted((int(number), path) for number, path in found if number.isdecimal())]
 
 
 def read_starts(run: Path) -> tuple[Start, ...]:
@@ -230,7 +237,7 @@ def _speed(lines: Sequence[_Line], breaks: set[int]) -> Series | None:
 
 
 def _sessions(lines: Sequence[_Line], starts: Sequence[Start]) -> tuple[Session, ...]:
-    """Where no start was written down, a clock that goes back tells of one."""
+    """Where no start was recorded, a clock that goes back shows one."""
     begin = starts[0].step if starts else math.inf
     guessed = [Start(0)] if begin > 0 and lines else []
     for before, line in pairwise(lines):

@@ -1,4 +1,4 @@
-"""Methods that segment photos and complete maps, all called alike: the pipeline, and what it is compared with."""
+"""Methods that segment photos and complete maps, with one interface: the pipeline, and what it is compared with."""
 
 from ldmseg.segmenters.base import Photo, Segmenter
 from ldmseg.segmenters.baselines import Baseline, BaselineSegmenter

@@ -1,4 +1,4 @@
-"""What every segmenter does: photos, partial maps and seeds in, maps out."""
+"""The interface of all segmenters: photos, partial maps and seeds -> maps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Photo = NDArray[np.uint8]
 
 
 class Segmenter(Protocol):
-    """Segments photos, or completes partial maps of them. Evaluation, benchmarks and tools know nothing else of a method."""
+    """A method that segments photos, or completes partial maps of them. Evaluation and benchmarks use nothing else of it."""
 
     def __call__(
         self,
@@ -28,7 +28,7 @@ class Segmenter(Protocol):
         Args:
             images: (H, W, 3) each.
             partials: (H, W) each, VOID where unknown; known pixels come back as they are. None segments the photos unaided.
-            seeds: of each photo's randomness, so that a result does not depend on the batch.
+            seeds: of each photo's randomness. A result does not depend on the batch.
             captions: of each photo, for a segmenter that reads them.
 
         Raises:

@@ -14,7 +14,7 @@ from ldmseg.segmenters.base import Photo, Segmenter
 
 
 class PipelineSegmenter:
-    """A pipeline with the options of its calls (`InferenceOptions`); what is left out is the pipeline's own.
+    """A pipeline with the options of its calls (`InferenceOptions`). Other options are the pipeline's own.
 
     Raises:
         InputError: an option is unknown or out of range.
@@ -43,5 +43,5 @@ class PipelineSegmenter:
 
 
 def as_segmenter(model: LDMSegPipeline | Segmenter, **options: Unpack[InferenceKwargs]) -> Segmenter:
-    """A pipeline with options as a segmenter; a segmenter, which has its own, as it is."""
+    """A pipeline with these options as a segmenter. A segmenter is returned as it is."""
     return PipelineSegmenter(model, **options) if isinstance(model, LDMSegPipeline) else model

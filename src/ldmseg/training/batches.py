@@ -18,7 +18,7 @@ from ldmseg.training.stages.base import Stage
 def steps(stage: Stage, config: RunConfig, first: int, accelerator: Accelerator) -> Iterator[list[Any]]:
     """The batches (`optim.accumulate` of them) of each step from `first` on, on this process's device.
 
-    Sample numbers are dealt out in order, so which samples a step sees depends only on how many they are, not on how they are divided.
+    Sample numbers are dealt in order, so the samples of a step depend on their number alone, and not on how they are divided.
 
     Raises:
         InputError: a sample cannot be read.
@@ -66,7 +66,7 @@ class _Samples(Dataset):
     def __getitem__(self, number: int) -> Any:
         try:
             return self.stage.load_sample(number)
-        except InputError as error:  # handed on as a value: raised in a worker, it would arrive as the text of a traceback
+        except InputError as error:  # passed as a value: raised in a worker, it would arrive as the text of a traceback
             return error
 
 

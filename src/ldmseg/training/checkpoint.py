@@ -22,6 +22,7 @@ from ldmseg.atomic import write_json, write_text, writing_errors
 from ldmseg.config import OptimConfig, RunConfig, validate_config
 from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
 from ldmseg.errors import InputError, quoted
+from ldmseg.runs.history import checkpoints
 from ldmseg.training.distributed import is_lost
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ _MAY_CHANGE = {
 class Division:
     """How a step's samples are divided; their product must stay what it is all through a run.
 
-    `weights` says who holds what: `whole` (each process everything), `fsdp` or `deepspeed`, whose checkpoints differ.
+    `weights` is how the weights are divided: `whole` (each process has everything), `fsdp` or `deepspeed`, whose checkpoints differ.
     """
 
     processes: int
@@ -90,7 +91,7 @@ def start_run(run: Path, config: RunConfig, division: Division) -> None:
 
 def newest_checkpoint(run: Path) -> Path | None:
     """The folder of the latest complete checkpoint."""
-    return max((run / "checkpoints").glob("step-*"), default=None)
+    return next(reversed(checkpoints(run)), None)
 
 
 def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -> None:
@@ -117,24 +118,24 @@ def save_checkpoint(accelerator: Accelerator, run: Path, step: int, keep: int) -
     if accelerator.is_main_process:
         shutil.rmtree(final, ignore_errors=True)
         os.replace(unfinished, final)
-        for old in sorted(folder.glob("step-*"))[:-keep]:
+        for old in checkpoints(run)[:-keep]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
 
 def resume(accelerator: Accelerator, run: Path) -> None:
-    """Restore the newest checkpoint of the run, if it has one; the main process says which that is.
+    """Restore the newest checkpoint of the run, if it has one. The main process decides which that is.
 
     Raises:
-        InputError: a file is truncated, damaged, missing or of another architecture, or another process cannot see the run folder.
+        InputError: a file is truncated, damaged, missing or of another architecture, or another process has no access to the run folder.
     """
     newest: Path | None = broadcast_object_list([newest_checkpoint(run)])[0]
     if newest is None:
         return
     if not newest.is_dir():
-        raise InputError(f"output: expected {str(newest)!r} on every machine, got none here; put the run folder where all machines see it")
+        raise InputError(f"output: expected {str(newest)!r} on every machine, got none here; put the run folder on a shared disk")
     _load_checkpoint(accelerator, newest)
-    # Accelerate counts batches to know when a step ends, and goes on from the count it saved: wrong after a change of `accumulate`.
+    # Accelerate counts batches to find the end of a step, and continues from the saved count: wrong after a change of `accumulate`.
     accelerator.step = 0
     logger.info("resuming from %s", newest)
 
@@ -175,7 +176,7 @@ def _check_division(run: Path, before: Division, now: Division) -> None:
         raise InputError(f"--config: {run} was started with {before}, got {now}; {way} or choose another run folder")
     if before.weights != now.weights:
         raise InputError(
-            f"launch: {run} was started with weights {before.weights!r}, whose checkpoints are different, got {now.weights!r}; "
+            f"launch: {run} was started with weights {before.weights!r}, whose checkpoints are different, got {quoted(now.weights)}; "
             "launch it as before or choose another run folder"
         )
     if before.weights == "deepspeed" and before.processes != now.processes:

@@ -1,4 +1,4 @@
-"""Several processes as one run: how they find each other, wait for each other, and learn that one of them is gone."""
+"""Several processes as one run: how they connect, wait for each other, and notice that one of them has ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accelerate import PartialState
 from ldmseg.errors import InputError
 from ldmseg.training.environment import launched, local_rank, on_processor
 
-# A collective operation that takes longer has lost somebody. Work of the main process alone (validation) may take any time: see
+# If a collective operation takes longer, a process has ended. Work of the main process alone (validation) may take any time: see
 # `wait_for_main`.
 GIVE_UP = timedelta(minutes=10)
 _POLL = 0.1  # seconds
@@ -24,7 +24,7 @@ _ROUNDS = itertools.count()
 def join() -> PartialState:
     """Connect this process with the others of its launch; `Accelerator` then uses the connection. Alone, only find the device.
 
-    Several processes on a machine without an accelerator work together on its processor (gloo) without being told to.
+    Several processes on a machine without an accelerator use its processor (gloo) by default.
 
     Raises:
         InputError: the launcher started several processes, but nothing connects them, or not all of them came.
@@ -46,9 +46,9 @@ def join() -> PartialState:
 
 
 def wait_for_main() -> None:
-    """Everyone waits here until the main process comes, however long that takes.
+    """Every process waits here for the main process, without a time limit.
 
-    Collective operations are no way to wait for work that one process does: they give up after `GIVE_UP`.
+    Collective operations cannot wait for work that one process does alone, because they fail after `GIVE_UP`.
     """
     number = next(_ROUNDS)
     if torch.distributed.is_initialized():
@@ -61,17 +61,17 @@ def wait_for_main() -> None:
 
 
 def first_to_tell() -> bool:
-    """Whether this process is the one that tells the run's error: the first that asks, or unconnected, the first of each machine."""
+    """Whether this process prints the run's error: the first that calls this or, unconnected, the first of each machine."""
     if not torch.distributed.is_initialized():
         return local_rank() == 0
     try:
         return _store().add(_TOLD, 1) == 1
-    except RuntimeError:  # who keeps the store is gone; better told twice than not at all
+    except RuntimeError:  # the process with the store has ended; an error printed twice is better than none
         return True
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error says no more than that another process did not answer. Gloo's have no type of their own."""
+    """Whether an error means only that another process did not answer. Gloo's errors have no type of their own."""
     return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 

@@ -37,7 +37,7 @@ class Average(EMAModel):
 
     @contextmanager
     def applied(self) -> Iterator[Stage | None]:
-        """The stage with the averaged weights, on the main process; none on the others, all of which must come here too."""
+        """The stage with the averaged weights on the main process, None on the others. Every process must call this."""
         if _sharded(self.trained):
             whole = [_whole(p) for p in self.shadow_params]  # together
             yield self._fill_spare(whole) if self.spare is not None else None
@@ -56,7 +56,7 @@ class Average(EMAModel):
                 self.restore(self.trained)
 
     def state_dict(self) -> dict[str, Any]:
-        """Whole weights, so that any number of processes can go on from them; every process must come here."""
+        """Whole weights, so that any number of processes can continue from them. Every process must call this."""
         return {**super().state_dict(), "shadow_params": [_whole(p) for p in self.shadow_params]}
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a launcher (accelerate, torchrun, mpirun) tells a process through its environment, before anything is imported or connected."""
+"""What a launcher (accelerate, torchrun, mpirun) sets in a process's environment, read before anything is imported or connected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def local_rank() -> int:
 
 
 def on_processor() -> bool:
-    """Whether accelerate was told to leave GPUs alone."""
+    """Whether accelerate was started for processors only."""
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "t", "on")
 
 

@@ -21,8 +21,8 @@ class Items:
     """The numbers of a data set's items, and the rule for those that cannot be read.
 
     Args:
-        dealing: which item a training sample is; a number stands for a single data set of so many.
-        on_error: `stop` lets a broken item's error through; `skip` goes on without it and logs it once.
+        dealing: which item a training sample is; a number is the size of a single data set.
+        on_error: `stop` raises the error of a broken item; `skip` continues without the item and logs it once.
         key: of the configuration, for messages.
     """
 
@@ -42,7 +42,7 @@ class Items:
     def sample(self, seed: int, number: int, read: Callable[[int], T]) -> T:
         """`read(item)` for the item that training sample `number` is; if that is skipped, for the next one's of its data set, and so on.
 
-        What a sample is remains a function of (seed, number) and the files: it depends neither on workers nor on interruptions.
+        A sample is a function of (seed, number) and the files, and depends neither on workers nor on interruptions.
 
         Raises:
             InputError: the item cannot be read; with `skip`, nor can as many further ones as there are.

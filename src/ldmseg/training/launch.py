@@ -19,13 +19,13 @@ from ldmseg.training.stages.base import Stage
 
 
 def start_accelerator(optim: OptimConfig, **more: Any) -> Accelerator:
-    """Accelerate as the launch wants it (`accelerate launch --config_file ..`), with the precision and accumulation of the configuration.
+    """Accelerate with the settings of the launch (`accelerate launch --config_file ..`) and the configuration's precision and accumulation.
 
     Args:
         more: of `Accelerator`'s other arguments.
 
     Raises:
-        InputError: the launch asks for what the loop cannot do.
+        InputError: the launch has settings that the loop does not support.
     """
     join()
     accelerator = Accelerator(
@@ -49,7 +49,7 @@ def start_accelerator(optim: OptimConfig, **more: Any) -> Accelerator:
 def prepare(accelerator: Accelerator, stage: Stage, optim: OptimConfig) -> tuple[nn.Module, Any, Average]:
     """The stage as the processes train it, its optimizer, and the average of its weights.
 
-    FSDP replaces the parameters, in an optimizer that comes along with the model too; the average must see the new ones. DeepSpeed narrows
+    FSDP replaces the parameters, also in an optimizer that is prepared with the model. The average must get the new ones. DeepSpeed narrows
     them; the average must start from the wide ones.
     """
     shards = accelerator.distributed_type == DistributedType.FSDP

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,35 +32,54 @@ logger = logging.getLogger(__name__)
 LOG_EVERY = 20  # steps
 
 
-@dataclass
-class Progress:
-    """Where a run is; the only state beside weights, optimizer and average."""
-
-    step: int = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
-
-
-@dataclass
 class Averages:
-    """Means of logged scalars since the last line; they stay on the device until they are asked for."""
+    """Means of logged scalars over the steps since the last line; they stay on the device until they are asked for."""
 
-    seen: dict[str, list[Tensor]] = field(default_factory=dict)
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.batches: dict[str, list[Tensor]] = {}  # of the step that is being made
+        self.steps: dict[str, list[Tensor]] = {}
 
     def add(self, terms: dict[str, Tensor]) -> None:
         for name, value in terms.items():
-            self.seen.setdefault(name, []).append(value.detach().float())
+            self.batches.setdefault(name, []).append(value.detach().float())
 
-    def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """The means over the batches of all processes, which must all come here."""
-        means = torch.stack([torch.stack(values).mean() for values in self.seen.values()])
-        figures = dict(zip(self.seen, accelerator.reduce(means, reduction="mean").tolist(), strict=True))
-        self.seen = {}
+    def end_step(self) -> None:
+        for name, values in self.batches.items():
+            self.steps.setdefault(name, []).append(torch.stack(values).mean())
+        self.batches = {}
+
+    def take(self) -> dict[str, float]:
+        """The means over the steps of all processes, which must all come here."""
+        means = torch.stack([torch.stack(values).mean() for values in self.steps.values()])
+        figures = dict(zip(self.steps, self.accelerator.reduce(means, reduction="mean").tolist(), strict=True))
+        self.steps = {}
         return figures
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """(processes, steps) of each name; every process must come here."""
+        return {name: self.accelerator.gather(torch.stack(values)[None]).cpu() for name, values in self.steps.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Each process restores its own values. If another number of processes made the checkpoint, all take the mean."""
+        rank, count = self.accelerator.process_index, self.accelerator.num_processes
+        rows = {name: values[rank] if len(values) == count else values.mean(0) for name, values in state.items()}
+        self.steps = {name: list(row.to(self.accelerator.device).unbind()) for name, row in rows.items()}
+
+
+@dataclass
+class Progress:
+    """Where a run is, and what it has not logged yet; the only state beside weights, optimizer and average."""
+
+    averages: Averages
+    step: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "averages": self.averages.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self.averages.load_state_dict(state.get("averages", {}))  # checkpoints of an older version have none
 
 
 def train(stage: Stage, config: RunConfig, run: Path, on_step: Callable[[int, dict[str, float]], None] | None = None) -> Path:
@@ -95,14 +114,15 @@ def _train(
         start_run(run, config, Division.of(accelerator, optim))
     accelerator.wait_for_everyone()
     model, optimizer, average = prepare(accelerator, stage, optim)
-    progress = Progress()
+    averages = Averages(accelerator)
+    progress = Progress(averages)
     accelerator.register_for_checkpointing(average, progress)
     resume(accelerator, run)
     log = MetricsLog(run / "metrics.jsonl", enabled=accelerator.is_main_process)
     log.keep_until(progress.step)
     watch.begin(progress.step)
 
-    averages, started = Averages(), time.monotonic()
+    started = time.monotonic()
     for batches in steps(stage, config, progress.step, accelerator):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(progress.step, optim) * group["lr_factor"]
@@ -116,12 +136,13 @@ def _train(
                 optimizer.step()
                 optimizer.zero_grad()
             averages.add(terms)
+        averages.end_step()
         average.update()
         progress.step += 1
         step = progress.step
         last = step == optim.steps
         if step % LOG_EVERY == 0 or last:
-            line = {"step": step, **averages.take(accelerator), "lr": learning_rate(step - 1, optim)}
+            line = {"step": step, **averages.take(), "lr": learning_rate(step - 1, optim)}
             if not math.isfinite(line["loss"]):
                 raise FloatingPointError(f"the loss is {line['loss']} at step {step}; the newest checkpoint is kept in {run}")
             log.write({**line, "seconds": round(time.monotonic() - started, 1)})

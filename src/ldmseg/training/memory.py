@@ -55,7 +55,7 @@ def peak_of(networks: Iterable[nn.Module], step: Callable[[], Tensor], narrow: b
 
 
 class _Alive(TorchDispatchMode):
-    """Counts the bytes of all storages that operations make and nobody has dropped yet."""
+    """Counts the bytes of all storages that operations made and that are still in use."""
 
     def __init__(self, held: list[Tensor]) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ldmseg.config import INFERENCE, AutoencoderRunConfig, DiffusionRunConfig
 from ldmseg.diffusion.guidance import check_descriptor, check_guidance
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.backbones import load_backbone
 from ldmseg.models.denoiser import Denoiser, build_denoiser, freeze_time_embedding, widen_input
@@ -103,7 +103,7 @@ def with_backbone(stem: ImageEncoder, config: DiffusionRunConfig) -> BackboneIma
     settings = config.image_encoder
     if not isinstance(stem, ConvImageEncoder):
         there = f"the {type(stem).__name__} of {config.init!r}"
-        raise InputError(f"image_encoder.backbone: expected none beside {there}, got {settings.backbone!r}")
+        raise InputError(f"image_encoder.backbone: expected none beside {there}, got {quoted(settings.backbone)}")
     assert settings.backbone is not None
     return BackboneImageEncoder.around(stem, load_backbone(settings.backbone), settings.adapter_channels, settings.input_scale)
 

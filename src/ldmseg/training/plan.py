@@ -1,4 +1,4 @@
-"""What a run will need, told before it starts and without its weights: parameters, memory, steps per epoch."""
+"""What a run will need, computed before it starts and without its weights: parameters, memory, steps per epoch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Plan:
         memory: of one process for `optim.batch_size` samples.
         precision: of the run on this machine: `fp32`, `bf16` or `fp16`.
         samples: of `data.train`; None where it is not on this machine.
-        notes: what was not there and what stands in for it.
+        notes: what was not there, and what was used instead.
     """
 
     config: RunConfig
@@ -73,7 +73,7 @@ def plan(config: AutoencoderRunConfig | DiffusionRunConfig, processes: int = 1) 
     """Build the networks without weights and run a step without values; nothing is downloaded, written or trained.
 
     Where a Hub id is not on this machine, Stable Diffusion v1's (or CLIP's) sizes are counted; where stage 1 has not been trained yet, the
-    paper's mask autoencoder; a data set that is not there leaves `samples` open. `notes` says so.
+    paper's mask autoencoder; a data set that is not there leaves `samples` open. `notes` names both.
 
     Raises:
         InputError: the configuration cannot be run, here or anywhere.
@@ -98,7 +98,7 @@ def _memory(run: _Run, parts: tuple[Part, ...], config: RunConfig, precision: st
         activations = peak_of(run.networks.values(), run.step, narrow=precision != "fp32")
         if config.optim.accumulate == 1:
             activations = max(0, activations - trained)  # the peak's own gradients; those of earlier pieces are there beside it
-    except Exception as error:  # tensors without values are torch's internal affair; a plan is not worth less without this line
+    except Exception as error:  # torch may not support tensors without values here; the plan then lacks this line
         logger.debug("no step without values", exc_info=True)
         run.notes.append(f"activations could not be estimated ({type(error).__name__})")
         activations = None
@@ -171,7 +171,7 @@ def _diffusion_run(config: DiffusionRunConfig) -> _Run:
 def _tokens(descriptor: Descriptor | None, batch: int, size: int) -> Tensor | None:
     if descriptor is None:
         return None
-    if descriptor.sees == "caption":  # needs words, and takes next to nothing
+    if descriptor.sees == "caption":  # needs captions, and next to no memory
         return torch.zeros(batch, descriptor.length, descriptor.width)
     return descriptor(batch, torch.zeros(batch, 3, size, size))
 
@@ -226,7 +226,7 @@ def _vae_config() -> dict[str, Any]:
 
 
 def _or_else(wanted: Callable[[], Any], stand_in: Callable[[], Any], key: str, source: str | None, notes: list[str]) -> Any:
-    """`wanted`, or `stand_in` where `source` is not here and cannot be looked at without downloading or training it first."""
+    """`wanted`, or `stand_in` where `source` is not on this machine and would have to be downloaded or trained first."""
     try:
         return wanted()
     except InputError:

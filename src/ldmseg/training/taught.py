@@ -12,7 +12,7 @@ from ldmseg.panoptic import VOID, PanopticMap
 def without_ground(pmap: PanopticMap, known: NDArray[np.bool_]) -> PanopticMap:
     """A figure-and-ground map without its ground (every stuff segment), unless a partial map shows some of it.
 
-    Whatever is not the figure is one segment only for whoever was told so; unasked, it is many things that nobody labelled.
+    Everything but the figure is one segment only where a partial map says so. Otherwise it is many segments without labels.
 
     Args:
         known: (H, W) what the partial map shows.
@@ -24,8 +24,8 @@ def without_ground(pmap: PanopticMap, known: NDArray[np.bool_]) -> PanopticMap:
 def taught_cells(ids: NDArray[np.integer], labelling: Labelling, downscale: int) -> NDArray[np.float32]:
     """(H, W) ids -> (h, w) 1 for each latent cell that takes part in the loss, else 0; sizes are rounded up.
 
-    In a dense map that is every cell with a labelled pixel. Where void may be anything, it is every cell without a void pixel, so that a
-    border towards the unlabelled is not learned as one towards nothing.
+    In a dense map these are the cells with a labelled pixel. Where void may be anything, these are the cells without a void pixel, so that
+    the border of a segment towards unlabelled pixels is left out.
     """
     height, width = (-(-length // downscale) for length in ids.shape)
     padding = [(0, cells * downscale - length) for cells, length in zip((height, width), ids.shape, strict=True)]

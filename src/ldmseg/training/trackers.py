@@ -22,7 +22,7 @@ from torch import nn
 from ldmseg import __version__
 from ldmseg.atomic import atomic_write
 from ldmseg.config import RunConfig
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.runs.curves import draw_curves
 from ldmseg.runs.history import Network, Start, read_history, record_start
 
@@ -33,14 +33,14 @@ _VERSIONS = ("torch", "accelerate", "diffusers")
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Say what is not installed before anything is loaded or written.
+    """Refuse trackers that are not installed, before anything is loaded or written.
 
     Raises:
         InputError: a tracker's package is not installed, or too new or old for the installed accelerate.
     """
     here = {str(name) for name in get_available_trackers()}
     if missing := [name for name in names if name not in here]:
-        raise InputError(f"trackers: expected installed packages, got {missing[0]!r}, which is not; pip install {missing[0]}")
+        raise InputError(f"trackers: expected installed packages, got {quoted(missing[0])}, which is not; pip install {missing[0]}")
 
 
 def tracking(names: Sequence[str], run: Path) -> dict[str, Any]:
@@ -51,8 +51,8 @@ def tracking(names: Sequence[str], run: Path) -> dict[str, Any]:
 class Watch:
     """The main process's eyes on a run; on others it does nothing.
 
-    A tracker that fails while the run goes on (its site cannot be reached, the disk is full) is left out from then on, with a warning:
-    nobody's training ends because nobody can watch it. The run folder has all figures anyway.
+    A tracker that fails during the run (the disk is full) is left out from then on, with a warning. The training continues, and the run
+    folder has all figures anyway.
     """
 
     def __init__(self, accelerator: Accelerator, stage: nn.Module, config: RunConfig, run: Path) -> None:
@@ -61,7 +61,7 @@ class Watch:
         self.networks = tuple(_count(name, part) for name, part in stage.named_children())  # before FSDP shares them out
 
     def begin(self, step: int) -> None:
-        """Training begins, or goes on after `step`; the run folder is there and its figures end at `step`.
+        """Training begins, or continues after `step`. The run folder exists, and its figures end at `step`.
 
         Raises:
             InputError: a tracker cannot be started.
@@ -132,7 +132,7 @@ def _options(step: int) -> dict[str, dict[str, Any]]:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots; what is no scalar becomes text, as trackers want it."""
+    """Nested keys joined by dots. What is no scalar becomes text, as trackers need it."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -154,7 +154,7 @@ def _device(device: torch.device) -> str:
 
 
 def _processor() -> str:
-    """Its name where the system tells (Linux), else its architecture."""
+    """Its name where the system has it (Linux), else its architecture."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
     named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -1,4 +1,4 @@
-"""`ldmseg data`: make data sets, look at them. Each verb has a module of its own."""
+"""`ldmseg data`: make, convert, check and draw data sets. Each verb has a module of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typer
 
 from ldmseg.cli.data import cache, check, convert, partial, scenes, show
 
-app = typer.Typer(help="Make, convert, check and look at data sets.")
+app = typer.Typer(help="Make, convert, check and draw data sets.")
 app.command("scenes")(scenes.scenes)
 app.command("partial")(partial.partial)
 app.command("convert")(convert.convert)

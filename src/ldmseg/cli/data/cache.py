@@ -33,25 +33,25 @@ def cache(
         typer.Option("--encoder", metavar="MODEL", help="A frozen encoder: of a pipeline, Stable Diffusion or a VAE.", show_default=False),
     ] = None,
     size: Annotated[
-        int | None, typer.Option("--size", min=1, help="Pixels of the square, the run's data.size.", show_default=False)
+        int | None, typer.Option("--size", min=1, help="Side of the square in pixels, the run's data.size.", show_default=False)
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option("--config", metavar="NAME_OR_FILE", help="In place of the three: features for a run.", show_default=False),
+        typer.Option("--config", metavar="NAME_OR_FILE", help="Make features for this run; replaces the other three.", show_default=False),
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of it.", show_default=False)] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of --config.", show_default=False)] = None,
     flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Encode every photo mirrored, too.")] = True,
-    dtype: Annotated[Literal["fp32", "fp16"], typer.Option("--dtype", help="Of what is stored; fp16 takes half the disk.")] = "fp32",
+    dtype: Annotated[Literal["fp32", "fp16"], typer.Option("--dtype", help="Precision on the disk; fp16 takes half.")] = "fp32",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos at a time.")] = 8,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Threads that read photos.")] = 2,
     per_shard: Annotated[int, typer.Option("--per-shard", min=1, help="Photos a file; an interruption costs one file's work.")] = 512,
-    on_error: Annotated[Literal["stop", "skip"], typer.Option("--on-error", help="What a photo that cannot be read does.")] = "stop",
+    on_error: Annotated[Literal["stop", "skip"], typer.Option("--on-error", help="What to do when a photo cannot be read.")] = "stop",
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Encode every photo once, for training with data.latents=DIR, or with --config for training with data.features=DIR.
 
-    The same command goes on where it was interrupted; files that are there already are kept.
+    The same command continues after an interruption. Finished files are kept.
     """
     if config is not None and (data, encoder, size) != (None, None, None):
         raise InputError("--config: expected none of --data, --encoder and --size beside it, which the configuration names")

@@ -9,7 +9,7 @@ import typer
 
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, print_table, say
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 
 if TYPE_CHECKING:
     import rich.table
@@ -23,14 +23,14 @@ def check(
         str | None, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. coco-panoptic:DIR:val.", show_default=False)
     ] = None,
     config: Annotated[
-        str | None, typer.Option("--config", metavar="NAME_OR_FILE", help="Or all that a run trains on.", show_default=False)
+        str | None, typer.Option("--config", metavar="NAME_OR_FILE", help="Check all sets of a run.", show_default=False)
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of it.", show_default=False)] = None,
-    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="KIND", help="A kind not to tell; repeatable.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key of --config.", show_default=False)] = None,
+    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="KIND", help="A kind to leave out; repeatable.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Files opened at once.", show_default="CPU cores")] = None,
     json: options.Json = False,
 ) -> None:
-    """Open every file of a data set and say what is wrong, one line per finding: FILE: KIND: what.
+    """Open every file of a data set and print what is wrong, one line per finding: FILE: KIND: what.
 
     With --config, every set of `data.train` is opened (generated scenes are not drawn), and a table says what the mixture holds. The exit
     code is 1 if there is a finding, and 0 if there is none.
@@ -39,7 +39,7 @@ def check(
 
     for kind in ignore or ():
         if kind not in KINDS:
-            raise InputError(f"--ignore: expected one of {', '.join(KINDS)}, got {kind!r}")
+            raise InputError(f"--ignore: expected one of {', '.join(KINDS)}, got {quoted(kind)}")
 
     if (data is None) == (config is None):
         raise InputError(f"--data, --config: expected one of them, got {'neither' if data is None else 'both'}")

@@ -17,12 +17,13 @@ def convert(
     data: Annotated[str, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. cityscapes:DIR:val.", show_default=False)],
     output: options.Output,
     to: Annotated[TargetFormat, typer.Option("--to", help="The format to write.", show_default=False)],
-    split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="Of the result.", show_default="the source's")] = None,
+    split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="Split of the result.", show_default="the source's")] = None,
     json: options.Json = False,
 ) -> None:
     """Write a data set in another format; photos are copied.
 
-    The result is there in full or not at all. What the format does not hold is told; an image that it cannot hold ends the command.
+    The result is there in full or not at all. What the format has no place for is left out, with a
+    message. An image that it cannot hold ends the command.
     """
     check_output_folder(output)
     from ldmseg.data.convert import convert_dataset

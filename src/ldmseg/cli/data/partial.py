@@ -35,20 +35,20 @@ def partial(
     ] = "strokes,boxes",
     share: Annotated[
         float | None,
-        typer.Option("--share", min=0, max=1, help="Kept of the image, or of the segments (points, strokes).", show_default="0.5"),
+        typer.Option("--share", min=0, max=1, help="Share kept of the image, or of the segments (points, strokes).", show_default="0.5"),
     ] = None,
-    block_size: Annotated[int | None, typer.Option("--block-size", min=1, help="Pixels of a block's side.", show_default="16")] = None,
+    block_size: Annotated[int | None, typer.Option("--block-size", min=1, help="Side of a block in pixels.", show_default="16")] = None,
     amount: Annotated[
         float | None,
         typer.Option(
             "--amount",
             min=0,
             max=1,
-            help="How wrong a noisy map is: share of the shorter side, or of the segments (merged).",
+            help="Amount of noise in a noisy map: share of the shorter side, or of the segments (merged).",
             show_default="0.03",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is left out.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of what is kept.")] = 0,
     json: options.Json = False,
 ) -> None:
     """Write partial maps, as `inpaint --partial` takes them, from full ones.

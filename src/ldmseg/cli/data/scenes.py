@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def scenes(
     output: options.Output,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many scenes.", show_default=False)],
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the first; from 10,000,000 up they are validation scenes.")] = 0,
-    size: Annotated[int, typer.Option("--size", min=32, help="Pixels of a side.")] = 128,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of scenes.", show_default=False)],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first scene; 10,000,000 and above: validation.")] = 0,
+    size: Annotated[int, typer.Option("--size", min=32, help="Side in pixels.")] = 128,
     depth: Annotated[bool, typer.Option("--depth", help="Also write depth/<stem>.npy: float32, metres.")] = False,
     json: options.Json = False,
 ) -> None:

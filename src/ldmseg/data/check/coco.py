@@ -1,4 +1,4 @@
-"""Checks of annotations of COCO's kind. Every entry is looked at by itself, so that one that is wrong hides no other."""
+"""Checks of annotations of COCO's kind. Every entry is checked by itself, so that a wrong one hides no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Look = Callable[[], list[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class ListedSegment:
-    """What the JSON says of a segment's pixels; None where it says nothing that can be compared."""
+    """What the JSON has of a segment's pixels; None where it has nothing that can be compared."""
 
     area: float | None
     box: tuple[float, ...] | None
@@ -42,7 +42,7 @@ class CocoCheck:
 
     Args:
         files: what to check.
-        everybody: an image may have an annotation by each of several people, even if no `annotator` is told.
+        everybody: an image may have an annotation by each of several people, even without the field `annotator`.
     """
 
     files: CocoFiles
@@ -186,7 +186,7 @@ class CocoCheck:
             self.looks.append(partial(look_at_image, image, photo, pngs))
 
     def _inside(self, folder: Path | None, name: str) -> Path | None:
-        """The path of a file that the JSON names; a name that leads out of the data set is told, and the file not looked at."""
+        """The path of a file that the JSON names. A name that leads out of the data set is a finding, and the file is not opened."""
         try:
             return None if folder is None else path_inside(folder, name)
         except InputError as error:
@@ -195,7 +195,7 @@ class CocoCheck:
 
 
 def look_at_image(image: ImageEntry, photo: Path | None, pngs: tuple[tuple[Path, Mapping[int, ListedSegment]], ...]) -> list[Finding]:
-    """Open a photo and the PNGs of its annotations, and compare both with what the JSON says; a photo of None is not looked at."""
+    """Open a photo and the PNGs of its annotations, and compare both with the JSON. A photo of None is skipped."""
     findings: list[Finding] = []
     listed = None if image.height is None or image.width is None else (image.height, image.width)
     size = None

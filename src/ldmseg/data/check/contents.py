@@ -1,4 +1,4 @@
-"""What a mixture of data sets holds: how much of each set a training sees, and what its maps are like."""
+"""What a mixture of data sets holds: how much of each set a training uses, and what its maps are like."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One thing that is wrong, and the looks at single files that find it."""
+"""A finding, and the checks of single files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KINDS: tuple[str, ...] = get_args(FindingKind)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, and the file to look at."""
+    """One thing that is wrong, and the file it is in."""
 
     kind: FindingKind
     file: str
@@ -84,7 +84,7 @@ def look_at_ids(path: Path, read: Callable[[], NDArray[np.integer]]) -> tuple[ND
 
 
 def _checksums(path: Path) -> list[Finding]:
-    """A byte that changed on the disk may leave a PNG that can be decoded, into other pixels; its checksums tell."""
+    """A PNG's checksums. With a changed byte on the disk, it may still be decoded, into other pixels."""
     try:
         with open_image(path) as picture:
             picture.verify()
@@ -101,7 +101,7 @@ def unreadable(path: Path, error: InputError) -> Finding:
 
 
 def size_mismatch(path: Path, size: Size, other: str, expected: Size) -> list[Finding]:
-    """A finding if the sizes differ; `other` says whose size is expected."""
+    """A finding if the sizes differ; `other` names the file with the expected size."""
     if size == expected:
         return []
     found, wanted = (f"{s[1]} x {s[0]}" for s in (size, expected))

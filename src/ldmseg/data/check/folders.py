@@ -38,7 +38,7 @@ def look_at_cityscapes(record: CityscapesRecord) -> list[Finding]:
 
 
 def label_looks(files: LabelFolder) -> tuple[list[Finding], list[Look]]:
-    """What the names of the files say, and what is still to be opened."""
+    """Findings from the names of the files, and what is still to be opened."""
     findings = []
     if files.image_dir is None:
         findings.append(Finding("missing-file", str(files.mask_dir), "there is no folder of photos beside it"))
@@ -68,7 +68,7 @@ def look_at_labels(files: LabelFolder, stem: str) -> list[Finding]:
 
 
 def item_looks(dataset: PanopticDataset) -> list[Look]:
-    """For a data set that does not lie in files."""
+    """For a data set that is not in files."""
     return [partial(look_at_item, dataset, index) for index in range(len(dataset))]
 
 

@@ -1,4 +1,4 @@
-"""The whole check of a data set: nothing that is wrong with one file keeps the others from being looked at."""
+"""The whole check of a data set. A broken file does not end the check of the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ldmseg.formats.cityscapes import CityscapesFiles
 from ldmseg.formats.label_folder import LabelFolder
 
 WAITING = 64
-"""Images that are decoded ahead of those that were told; enough to keep every worker busy."""
+"""Images that are decoded ahead of the last reported one; enough to keep every worker busy."""
 
 
 def check_dataset(
@@ -27,14 +27,14 @@ def check_dataset(
     on_finding: Callable[[Finding], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Open every file of a data set and compare what is there with what is said.
+    """Open every file of a data set and compare it with the annotations.
 
     Args:
         spec: `FORMAT:ROOT[:SPLIT]`.
         workers: threads; decoding pictures, which takes the time, is done by all of them at once.
-        ignore: kinds of findings that are not told.
+        ignore: kinds of findings to leave out.
         on_finding: called with each finding as soon as all before it are known; their order does not depend on `workers`.
-        on_progress: called with (images looked at, images in all).
+        on_progress: called with (images checked, images in all).
 
     Raises:
         InputError: there is no such data set, or `workers` is less than 1. What is wrong inside of it is a finding.

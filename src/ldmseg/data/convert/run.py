@@ -11,7 +11,7 @@ from ldmseg.data.convert.staging import staged
 from ldmseg.data.convert.targets import TARGETS, Header, Item, Keeps
 from ldmseg.data.datasets import AnnotatedDataset, DataSpec, FileDataset, PanopticDataset, load_dataset, parse_spec
 from ldmseg.data.datasets.loading import locate
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.formats.coco_json import ImageId, Provenance, read_provenance
 from ldmseg.formats.coco_layout import CocoFiles
 from ldmseg.formats.coco_panoptic_writer import CLASS_AGNOSTIC
@@ -49,11 +49,11 @@ def convert_dataset(
         InputError: the source is broken, an image cannot be held by the format, or something would be overwritten. Nothing is left of it.
     """
     if target not in TARGETS:
-        raise InputError(f"to: expected one of {', '.join(TARGETS)}, got {target!r}")
+        raise InputError(f"to: expected one of {', '.join(TARGETS)}, got {quoted(target)}")
     parsed = parse_spec(spec)
     kind, name = TARGETS[target], split if split is not None else parsed.split
     if name is not None and (not name or name.startswith(".") or "/" in name or "\\" in name):
-        raise InputError(f"split: expected a plain name, got {name!r}")
+        raise InputError(f"split: expected a plain name, got {quoted(name)}")
     parts = kind.parts(name)
     dataset = load_dataset(spec)
     if (
@@ -104,7 +104,7 @@ class _Losses:
             (flat and self._crowds, f"the mark of {self._crowds} crowds, which are now plain segments"),
             (flat and self._scores, "the scores"),
             (self._further, f"{self._further} maps of further annotators"),
-            (self._provenance and not self._keeps.provenance, "what the JSON says beyond the annotations (licences, origin)"),
+            (self._provenance and not self._keeps.provenance, "the JSON's fields beside the annotations (licences, origin)"),
         )
         return tuple(text for lost, text in found if lost)
 

@@ -68,7 +68,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a data set says of all its images."""
+    """The facts of a data set that concern all its images."""
 
     categories: tuple[Category, ...]
     provenance: Provenance

@@ -57,9 +57,9 @@ class AnnotatedDataset(PanopticDataset, Protocol):
     """A data set in which several people labelled each image; `map` gives one of theirs."""
 
     def annotators(self, index: int) -> tuple[PanopticMap, ...]:
-        """Everybody's map of an image, at least one, in the order of the file."""
+        """The maps of all annotators of an image, at least one, in the order of the file."""
         ...
 
     def annotator_count(self, index: int) -> int:
-        """How many maps an image has, told without reading them."""
+        """The number of an image's maps, found without reading them."""
         ...

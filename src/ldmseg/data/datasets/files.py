@@ -1,4 +1,4 @@
-"""Data sets that lie in files."""
+"""Data sets in files."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class LabelFolderDataset(_RecordDataset[LabelRecord]):
 
 @dataclass(frozen=True)
 class AnnotatorDataset:
-    """`bsds500:DIR[:SPLIT]`: an item per image, with everybody's annotations of it.
+    """`bsds500:DIR[:SPLIT]`: an item per image, with all of its annotations.
 
     `map` is the one that has the (lower) median number of segments, of several such the first.
     """

@@ -13,7 +13,7 @@ from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, Coco
 from ldmseg.data.datasets.parts import MixedPart, Mixture, labelling_of
 from ldmseg.data.datasets.scenes import SceneDataset
 from ldmseg.data.scenes import VALIDATION_SEED
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.formats.ade20k import locate_ade20k
 from ldmseg.formats.cityscapes import CityscapesFiles, locate_cityscapes
 from ldmseg.formats.coco_layout import CocoFiles, choose_split, list_splits, locate_coco, root_folder
@@ -47,7 +47,7 @@ def parse_spec(spec: str) -> DataSpec:
     """
     kind, separator, rest = spec.partition(":")
     if not separator or not rest or kind not in FORMATS:
-        raise InputError(f"data: expected FORMAT:ROOT[:SPLIT] with FORMAT one of {', '.join(FORMATS)}, got {spec!r}")
+        raise InputError(f"data: expected FORMAT:ROOT[:SPLIT] with FORMAT one of {', '.join(FORMATS)}, got {quoted(spec)}")
     part = re.fullmatch(r"(.+)\[(\d*):(\d*)\]", rest)
     if part and kind != "scenes" and not Path(rest).exists():
         whole = parse_spec(f"{kind}:{part[1]}")
@@ -69,8 +69,8 @@ def load_dataset(spec: str, *, size: int = 128, segments: tuple[int, int] = (4, 
         segments: fewest and most segments of a generated scene.
 
     Raises:
-        InputError: an unknown format, a missing folder, a broken annotation file; said in one line. A photo or map that is missing or
-            damaged is told when it is read.
+        InputError: an unknown format, a missing folder, or a broken annotation file, in one line. A missing or damaged photo or map is an
+            error when it is read.
     """
     parsed = parse_spec(spec)
     if parsed.kind == "scenes":
@@ -85,7 +85,7 @@ def load_mixture(sets: str | Sequence[MixedSet], *, size: int = 128, segments: t
     parts = []
     for one in named:
         data = load_dataset(one.data, size=size, segments=segments)
-        parts.append(MixedPart(one.data, data, one.weight, labelling_of(data, one.labelling)))
+        parts.append(MixedPart(one.data, data, one.weight, labelling_of(data, one.labelling), one.whole_rate))
     return Mixture(parts)
 
 
@@ -103,7 +103,7 @@ def _part(
     whole: LabelFolderDataset | CityscapesDataset | AnnotatorDataset | CocoPanopticDataset, items: slice, spec: str
 ) -> PanopticDataset:
     if not range(len(whole))[items]:
-        raise InputError(f"data: expected a part of the {len(whole)} items, got {spec!r}")
+        raise InputError(f"data: expected a part of the {len(whole)} items, got {quoted(spec)}")
     if isinstance(whole, CocoPanopticDataset):
         return replace(whole, records=replace(whole.records, records=whole.records.records[items]))
     return replace(whole, records=whole.records[items])  # type: ignore[arg-type]  # each kind gets records of its own kind
@@ -140,7 +140,7 @@ def _scenes(parsed: DataSpec, spec: str, size: int, segments: tuple[int, int]) -
     wanted, split = re.fullmatch(r"(?:(\d+)-)?(\d+)", str(parsed.root)), parsed.split
     first, end = (int(wanted[1] or 0), int(wanted[2])) if wanted else (0, 0)
     if first >= end or split not in (None, "train", "val"):
-        raise InputError(f"data: expected scenes:COUNT[:train|val] with COUNT at least 1, or FIRST-END in its place, got {spec!r}")
+        raise InputError(f"data: expected scenes:COUNT[:train|val] with COUNT at least 1, or FIRST-END in its place, got {quoted(spec)}")
     if split != "val" and end > VALIDATION_SEED:
         raise InputError(f"data: expected at most {VALIDATION_SEED} training scenes (later seeds are for validation), got {end}")
     return SceneDataset(end - first, first + (VALIDATION_SEED if split == "val" else 0), size, segments)

@@ -44,16 +44,17 @@ class Subset:
 
 @dataclass(frozen=True)
 class MixedPart:
-    """One data set of a mixture: how often it is seen beside the others, and what its void means."""
+    """One data set of a mixture: how often it is seen beside the others, what its void means, and how often it is seen whole."""
 
     spec: str
     data: PanopticDataset
     weight: float
     labelling: Labelling
+    whole_rate: float | None = None
 
 
 class Mixture:
-    """Several data sets one after another, as one; which of them a training sample comes from is `training.items`' affair."""
+    """Several data sets one after another, as one. `training.items` decides which of them a training sample comes from."""
 
     def __init__(self, parts: Sequence[MixedPart]) -> None:
         self.parts = tuple(parts)
@@ -87,13 +88,18 @@ class Mixture:
         """What void means in the map of an item."""
         return self._at(index)[0].labelling
 
+    def whole_rate(self, index: int, default: float) -> float:
+        """How often the whole of an item is shown, where windows are drawn."""
+        own = self._at(index)[0].whole_rate
+        return default if own is None else own
+
     def _at(self, index: int) -> tuple[MixedPart, int]:
         number = bisect_right(self.starts, index) - 1
         return self.parts[number], index - self.starts[number]
 
 
 def labelling_of(data: PanopticDataset, said: Labelling | None = None) -> Labelling:
-    """What void means in a data set: `said`, or what its JSON says (`info.labelling`), else `dense`."""
+    """The meaning of void in a data set: `said`, or its JSON's (`info.labelling`), else `dense`."""
     if said is not None:
         return said
     told = data.records.labelling if isinstance(data, CocoPanopticDataset) else "dense"

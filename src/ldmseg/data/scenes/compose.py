@@ -14,7 +14,7 @@ from ldmseg.data.scenes.layout import Layout, Thing, paint_ids, plan, rasterise
 from ldmseg.data.scenes.lighting import Picture, cast_shadow, contact_shadow, develop, draw_light, drop_shadow, haze, shade
 from ldmseg.data.scenes.raster import Canvas, Patch
 from ldmseg.data.scenes.textures import Field, pattern
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.panoptic import PanopticMap, Segment
 
 VALIDATION_SEED = 10_000_000
@@ -73,14 +73,14 @@ def generate_ids(seed: int, size: int | tuple[int, int] = 128, *, segments: tupl
 
 def _checked(seed: int, size: int | tuple[int, int], segments: tuple[int, int]) -> tuple[Canvas, tuple[int, int]]:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed: expected an integer of 0 or more, got {seed!r}")
+        raise InputError(f"seed: expected an integer of 0 or more, got {quoted(seed)}")
     sides = (size, size) if isinstance(size, int | np.integer) else size
     if not _is_pair(sides) or min(sides) < MIN_SIZE:
-        raise InputError(f"size: expected an integer or (height, width) of at least {MIN_SIZE}, got {size!r}")
+        raise InputError(f"size: expected an integer or (height, width) of at least {MIN_SIZE}, got {quoted(size)}")
     if max(sides) > 4 * min(sides):
-        raise InputError(f"size: expected sides within a ratio of 4, got {size!r}")
+        raise InputError(f"size: expected sides within a ratio of 4, got {quoted(size)}")
     if not _is_pair(segments) or not 1 <= segments[0] <= segments[1] <= MAX_SEGMENTS:
-        raise InputError(f"segments: expected (fewest, most) with 1 <= fewest <= most <= {MAX_SEGMENTS}, got {segments!r}")
+        raise InputError(f"segments: expected (fewest, most) with 1 <= fewest <= most <= {MAX_SEGMENTS}, got {quoted(segments)}")
     return Canvas(int(sides[0]), int(sides[1])), (int(segments[0]), int(segments[1]))
 
 

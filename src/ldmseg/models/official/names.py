@@ -1,7 +1,7 @@
 """Key names and sizes of the authors' release, and ours.
 
 The UNet and the image encoder have diffusers' names, the mask autoencoder has names of its own. How wide and how deep a network is, its
-tensors tell; what no shape tells (attention heads, groups of the norms) is Stable Diffusion v1's.
+tensors show; what no shape shows (attention heads, groups of the norms) is Stable Diffusion v1's.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def image_encoder_sizes(shapes: Shapes) -> dict[str, Any]:
 
 
 def denoiser_sizes(shapes: Shapes, image_channels: int) -> dict[str, Any]:
-    """Arguments of `Denoiser`: whether it conditions on its own estimate, the first convolution tells.
+    """Arguments of `Denoiser`. The first convolution shows whether it conditions on its own estimate.
 
     Raises:
         InputError: a layer is missing, or the first convolution takes something else than mask and image latents.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.official.names import listed
 
 STAGE_1, STAGE_2 = ("vae",), ("vae_semseg", "vae_image", "unet")
@@ -24,7 +24,7 @@ BATCH = 2**27
 
 @dataclass(frozen=True)
 class OfficialSettings:
-    """How a checkpoint was trained, as far as the networks' weights do not tell; the defaults are the released model's.
+    """How a checkpoint was trained, as far as the networks' weights do not show it. The defaults are the released model's.
 
     Attributes:
         mask_scale: s, what mask latents are multiplied by (figure 3).
@@ -189,7 +189,7 @@ def _weights(path: Path, network: str, value: Any) -> dict[str, Tensor]:
 
 
 def _settings(path: Path, config: Any) -> OfficialSettings:
-    """The file's own settings over the defaults; a file without any, or with a configuration of another form, says nothing."""
+    """The file's own settings over the defaults; a file without any, or with a configuration of another form, gets the defaults."""
     settings = OfficialSettings()
     for field, place in _IN_CONFIG.items():
         value = config
@@ -201,7 +201,7 @@ def _settings(path: Path, config: Any) -> OfficialSettings:
         right = value in allowed if allowed else isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
         if not right or (kind is int and value != int(value)):
             expected = f"one of {', '.join(allowed)}" if allowed else "a positive number"
-            raise InputError(f"checkpoint: '{path}': its configuration's {'.'.join(place)}: expected {expected}, got {value!r}")
+            raise InputError(f"checkpoint: '{path}': its configuration's {'.'.join(place)}: expected {expected}, got {quoted(value)}")
         settings = replace(settings, **{field: kind(value)})
     return settings
 

@@ -16,7 +16,7 @@ def write_report(record: RunRecord, path: Path, now: datetime | None = None) -> 
     """Write the page of a run, atomically.
 
     Args:
-        now: the time that the page says it was made at, in UTC.
+        now: the time of the page, in UTC.
 
     Returns:
         Notes on what in the run folder could not be read and is left out.

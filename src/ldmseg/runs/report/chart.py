@@ -70,7 +70,7 @@ def nice_ticks(low: float, high: float, wanted: int) -> list[float]:
 
 
 def tick_texts(ticks: list[float], log: bool = False) -> list[str]:
-    """As few digits as tell the ticks of a linear axis apart; those of a log axis, or one alone, each have their own."""
+    """As few digits as distinguish the ticks of a linear axis. The ticks of a log axis, and a single one, each have their own."""
     if log or len(ticks) < 2:
         return [number_text(tick) for tick in ticks]
     gap = math.log10(min(b - a for a, b in pairwise(ticks)))
@@ -134,7 +134,7 @@ def _data(shown: list[Series]) -> str:
 
 
 def _readout(panel: Panel) -> str:
-    """The last values; the script replaces their text while somebody points at the diagram."""
+    """The last values. The script replaces their text while the pointer is on the diagram."""
     names = [f"<em>{escape(s.name)}</em> " if len(panel.series) > 1 else "" for s in panel.series]
     parts = [
         f'<span class="v s{number}">{name}<output>{number_text(s.last)}</output></span>'

@@ -21,13 +21,13 @@ from ldmseg.runs.report.style import CSS, SCRIPT
 
 MOST_SHEETS = 12
 _STAGES = {"autoencoder": "Stage 1, the mask autoencoder", "diffusion": "Stage 2, the denoiser"}
-_IN_PROGRESS = 15 * 60  # seconds since the last figure, after which nobody would say that a run is in progress
+_IN_PROGRESS = 15 * 60  # seconds since the last figure, after which a run is not called "in progress"
 # The browser itself keeps the page from loading anything.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def render(record: RunRecord, now: datetime) -> tuple[str, tuple[str, ...]]:
-    """The page, and notes on what could not be shown (they stand on it too)."""
+    """The page, and notes on what could not be shown. The page has these notes, too."""
     samples, notes = _samples(record)
     notes = (*_damage(record), *notes)
     sections = [
@@ -218,7 +218,7 @@ def _setting(setting: Setting) -> str:
 
 
 def _sessions(record: RunRecord) -> str:
-    """Where and when it was trained, and what; columns of which nothing is known are left out."""
+    """Where, when and what was trained. Columns without a value are left out."""
     sessions, networks = record.history.sessions, record.networks
     tables = []
     if sessions:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig
 from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
 from ldmseg.errors import InputError
-from ldmseg.runs.history import METRICS, History, Network, read_history
+from ldmseg.runs.history import METRICS, History, Network, checkpoints, read_history
 
 _DEFAULTS = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}
 
@@ -31,9 +31,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as its folder tells it.
+    """A run as its folder records it.
 
-    `samples_per_step` and `networks` are None and empty if nothing tells of them; `written` is when the last figure was logged (seconds
+    `samples_per_step` and `networks` are None and empty if nothing records them; `written` is when the last figure was logged (seconds
     since 1970), None before the first; `sheets` are the steps and files of the sample pictures, in order.
     """
 
@@ -78,7 +78,7 @@ def read_run(run: Path) -> RunRecord:
     config, text = _read_config(run)
     history = read_history(run)
     metrics = run / METRICS
-    newest = max((run / "checkpoints").glob("step-*"), default=None)
+    newest = next(reversed(checkpoints(run)), None)
     started = history.sessions[-1].start if history.sessions else None
     return RunRecord(
         name=run.resolve().name,

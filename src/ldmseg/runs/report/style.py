@@ -1,4 +1,4 @@
-"""How the report looks, and what it does when somebody points at a diagram. Nothing here is loaded from anywhere."""
+"""The report's style, and the script that shows values under the pointer. Nothing is loaded from elsewhere."""
 
 CSS = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #ffffff; --ink: #1b1f27; --soft: #5a6272; --rule: #dfe3ea; --grid: #e9ecf1;

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ldmseg.choices import LossWeight
 from ldmseg.diffusion.schedule import NoiseSchedule
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 
 LEAST_SHARE = 0.1
 """Images with fewer labelled cells than this share count less, so that a handful of cells never weighs as much as a whole image."""
@@ -38,11 +38,11 @@ def loss_weight(schedule: NoiseSchedule, timestep: Tensor, kind: LossWeight, snr
         return ((timestep + 1) / (0.25 * total)).clamp(max=1)
     if kind == "fixed":
         return torch.where(timestep < 0.25 * total, torch.full_like(schedule.snr(timestep), 0.1), schedule.snr(timestep))
-    raise InputError(f"weight: expected one of {', '.join(get_args(LossWeight))}, got {kind!r}")
+    raise InputError(f"weight: expected one of {', '.join(get_args(LossWeight))}, got {quoted(kind)}")
 
 
 def draw_timesteps(uniform: Tensor, schedule: NoiseSchedule, bias: float = 1.0, pure_noise_rate: float = 0.0) -> Tensor:
-    """(B,) uniform numbers in [0, 1) -> (B,) timesteps T u**(1/bias); a bias above 1 sees more of the noisy ones.
+    """(B,) uniform numbers in [0, 1) -> (B,) timesteps T u**(1/bias); a bias above 1 gives more of the noisy ones.
 
     A share `pure_noise_rate` is the last timestep, T - 1, where sampling begins (one-step fine-tuning, mixed with the ordinary kind).
     """
@@ -71,8 +71,8 @@ def denoising_loss(
         noise: (B, C, h, w) standard normal.
         timestep: (B,).
         cells: (B, 1, h, w) weight of each latent cell, 0 where the target is void.
-        self_condition: (B,) which images first get an estimate of x_0, made without a gradient, to see (Analog Bits); the others see zeros.
-            The network makes this first pass even if no image of this batch wants it: processes that share out its weights (FSDP) must all
+        self_condition: (B,) which images get an estimate of x_0 as input, made without a gradient (Analog Bits); the others get zeros.
+            The network makes this first pass even if no image of this batch needs it: processes that divide its weights (FSDP) must all
             make the same passes.
     """
     x_t = schedule.noised(clean, noise, timestep)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -93,7 +93,9 @@ def _candidates(num_points: int, oversample: float, importance: float) -> int:
 
 
 @torch.no_grad()
-def uncertain_points(logits: Tensor, random: Tensor, num_points: int, uncertainty, oversample: float, importance: float) -> Tensor:
+def uncertain_points(
+    logits: Tensor, random: Tensor, num_points: int, uncertainty: Callable[[Tensor], Tensor], oversample: float, importance: float
+) -> Tensor:
     """PointRend's choice of points.
 
     Args:

@@ -1,4 +1,4 @@
-"""Stage 1: learn to write id maps as latents and back (section 3.1)."""
+"""Stage 1: train the mask autoencoder, which turns id maps into latents and back (section 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the one training loop asks of a stage."""
+"""The interface between the training loop and a stage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ldmseg.errors import InputError
 
 
 class Stage(nn.Module, ABC):
-    """A trained network with its loss; the loop knows nothing else of it.
+    """A network in training with its loss. The loop uses nothing else of a stage.
 
     Every sample has a global number, and all its randomness is a function of (seed, number): the data order, and with it the result,
     depends neither on workers nor on where a run was interrupted, and a step can be divided among processes.
@@ -28,7 +28,7 @@ class Stage(nn.Module, ABC):
 
     @property
     def _no_split_modules(self) -> list[str]:
-        """Under this name accelerate looks for the layers whose weights FSDP collects one layer at a time: the blocks of a UNet."""
+        """The name under which accelerate finds the layers whose weights FSDP collects one at a time: the blocks of a UNet."""
         present = {type(part).__name__ for part in self.modules()}
         return [name for name in ("ResnetBlock2D", "BasicTransformerBlock") if name in present]
 
@@ -66,7 +66,7 @@ def fresh_weights(seed: int) -> Iterator[None]:
 
 
 def save_memory(network: Any) -> None:
-    """Gradient checkpointing: activations inside blocks are forgotten on the way forth and computed again on the way back.
+    """Gradient checkpointing: activations inside blocks are dropped in the forward pass and computed again in the backward pass.
 
     Raises:
         InputError: the network has no blocks to do so with.

@@ -1,4 +1,4 @@
-"""Stage 2: learn to draw mask latents for an image (section 3.2)."""
+"""Stage 2: train the denoiser, which draws mask latents for an image (section 3.2)."""
 
 from __future__ import annotations
 
@@ -132,9 +132,10 @@ class DiffusionStage(Stage):
     def _prepare(self, number: int, item: int, rng: np.random.Generator) -> Prepared:
         config, num_ids = self.config, self.autoencoder.config["num_ids"]
         pmap = self.train_data.map(item)
-        fixed = draw_view_number(config.data, rng) if config.data.windows is not None or self.features is not None else None
-        view = draw_view(pmap.shape, config.data, rng) if fixed is None else fixed_view(item, fixed, config.data)
-        color = draw_color(config.data.color, rng)
+        data = config.data.model_copy(update={"whole_rate": self.mixture.whole_rate(item, config.data.whole_rate)})
+        fixed = draw_view_number(data, rng) if data.windows is not None or self.features is not None else None
+        view = draw_view(pmap.shape, data, rng) if fixed is None else fixed_view(item, fixed, data)
+        color = draw_color(data.color, rng)
         photo, features = self._photo(item, view, color, fixed)
         pmap = limit_segments(pmap.with_ids(view.ids(pmap.ids)), num_ids)
         known = np.zeros(pmap.shape, dtype=bool)
@@ -154,7 +155,7 @@ class DiffusionStage(Stage):
     def _photo(
         self, item: int, view: View, color: Color | None, fixed: int | None
     ) -> tuple[NDArray[np.uint8] | NDArray[np.floating], tuple[NDArray[np.floating], ...]]:
-        """What stands for the photo in `Prepared`, and the backbone's features where they are cached."""
+        """What replaces the photo in `Prepared`, and the backbone's features where they are cached."""
         if self.features is not None and fixed is not None:
             return self.features.read(item, fixed)
         if self.latents is not None:

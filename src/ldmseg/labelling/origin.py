@@ -1,0 +1,39 @@
+"""Where a map comes from: what `panoptic.json` says of the program, the model and the options that made it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ldmseg import __version__
+from ldmseg.formats.coco_json import Provenance
+
+if TYPE_CHECKING:
+    from ldmseg.options import InferenceOptions
+
+
+def made_by(command: str, model: str, folder: str, seed: int, options: InferenceOptions) -> Provenance:
+    """COCO's `info` for the maps of one run.
+
+    Args:
+        command: the verb, `segment` or `inpaint`.
+        model: as the user named it.
+        folder: where it lies; its files are hashed if it is on this machine.
+        seed: of the noise.
+        options: those of the calls, resolved.
+    """
+    from ldmseg.models.manifest import fingerprint
+
+    digest = fingerprint(folder)
+    return Provenance(
+        info={
+            "description": f"ldmseg {command}",
+            "version": __version__,
+            "date_created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": model,
+            **({} if digest is None else {"model_sha256": digest}),
+            "seed": seed,
+            "steps": options.num_inference_steps,
+            "inference": options.to_dict(),
+        }
+    )
