@@ -327,7 +327,7 @@ def test_page_and_server_agree_over_a_random_session(chromium: Any, photos: Path
       return [wrong, editor.mismatches];
     }"""
     with served(photos, tmp_path / "project", model) as server, window(chromium, server) as one:
-        assert one.run(session, 300) == [0, 0]
+        assert one.run(session, 250) == [0, 0]
         one.settled()
         last = one.same()
         server.kill()

@@ -185,7 +185,7 @@ class History:
             raise
         except (KeyError, IndexError, ValueError, struct.error, zlib.error) as error:
             raise InputError(f"output: the journal '{self.path}' is damaged; move it away to begin this photo anew") from error
-        if end < len(data):  # the process was killed while it wrote this record, which nobody was told of
+        if end < len(data):  # the process was killed while it wrote this record, before it answered
             with writing_errors(self.path):
                 os.truncate(self.path, end)
         if len(self._done) > KEPT:

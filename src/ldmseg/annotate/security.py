@@ -45,8 +45,9 @@ def make_token() -> str:
 class Guard:
     """ASGI middleware: only hosts that are named, only people with the token, writes only from the server's own pages.
 
-    The page is opened once with `?token=..`, which sets a cookie and is taken out of the address. A name that leads to this machine by
-    somebody else's DNS is no name of ours, so that the `Host` is checked on every request, reading ones too.
+    The page is opened once with `?token=..`, which sets a cookie and is taken out of the address. The `Host` is checked on every request,
+    reading ones too, because a foreign name can be made to lead to this machine (DNS rebinding), and its pages would then be of one origin
+    with the server.
 
     Args:
         app: what is guarded.

@@ -20,7 +20,7 @@ SURE = 0.75
 
 
 class StaleError(Exception):
-    """The change was meant for another state than the present one, which somebody else has made."""
+    """The change was meant for another state than the present one, which another person has made."""
 
 
 @dataclass(frozen=True, eq=False)
