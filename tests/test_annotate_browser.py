@@ -486,14 +486,14 @@ def test_the_documentations_picture(chromium: Any, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for number in range(5):
         Image.fromarray(generate_scene(10_000_000 + number, 480).image[:360]).save(tmp_path / "photos" / f"scene{number}.png")
-    (tmp_path / "classes.txt").write_text("animal\nvehicle\nsky, stuff\nground, stuff\n")
+    (tmp_path / "classes.txt").write_text("building\nanimal\nsky, stuff\nground, stuff\n")
     options = ("--labels", str(tmp_path / "classes.txt"), "--steps", "20")
     with (
         served(tmp_path / "photos", tmp_path / "project", "default", *options) as server,
         window(chromium, server, viewport={"width": 1280, "height": 720}) as one,
     ):
         one.press("n")
-        one.drag((150, 240), (230, 250))
+        one.drag((340, 48), (395, 75))
         one.press("1")
         picture = one.page.screenshot()
         assert len(picture) > 50_000

@@ -202,6 +202,7 @@ export class Editor extends EventTarget {
     if (operation.kind === "classify") operation.ids.forEach((id) => (this.told.labels[id] = [operation.category, this.labelOf(id)[1]]));
     this.queue.push({ operation, known });
     this.acts += 1;
+    this.message = "";
     if (known) this.showAll();
     this.confidence = null;
     this.changed();
@@ -240,7 +241,7 @@ export class Editor extends EventTarget {
     const labels = this.queue.length ? { ...told.labels, ...this.told.labels } : told.labels;
     this.told = { ...told, labels };
     if (!known) this.behind = true;
-    else if (!this.queue.length && !this.drawing && checksum(this.cells) !== told.checksum) {
+    else if (!this.behind && !this.queue.length && !this.drawing && checksum(this.cells) !== told.checksum) {
       this.mismatches += 1;
       this.behind = true;
     }
