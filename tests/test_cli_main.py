@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import typer
 from command import done, refused, run
 
 from ldmseg import __version__, cli
+from ldmseg.cli import helping
 from ldmseg.cli.console import Progress, configure_logging
 from ldmseg.errors import InputError
 
@@ -155,3 +157,60 @@ def test_progress_on_a_terminal_leaves_nothing_behind(capsys: pytest.CaptureFixt
     out, err = capsys.readouterr()
     assert out == ""
     assert err.rstrip().endswith("\x1b[2K")  # the bar's last line is erased
+
+
+def leaves() -> list[tuple[str, ...]]:
+    """Every verb, as words."""
+    found = []
+    for name, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]
+        found += [(name, inner) for inner in command.commands] if hasattr(command, "commands") else [(name,)]
+    return found
+
+
+@pytest.mark.parametrize("words", leaves())
+def test_help_has_examples_and_cuts_nothing(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    shown = done(capsys, *words, "--help").out
+    command = typer.main.get_command(cli.app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    options = [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
+    lines = [line for line in shown.splitlines() if not line.lstrip().startswith("ldmseg ")]
+    assert max(map(len, lines)) <= 80
+    assert "<bool>" not in shown and "\u2026" not in shown
+    words_shown = {word.rstrip(",") for line in lines for word in line.split()}
+    assert set(options) <= words_shown
+    examples = helping.EXAMPLES[words[-1]]
+    assert len(examples) == 2 and all(f"  {example}\n" in shown for example in examples)
+
+
+@pytest.mark.parametrize("example", [example for both in helping.EXAMPLES.values() for example in both])
+def test_examples_are_commands(example: str) -> None:
+    args = shlex.split(example)[1:]
+    typer.main.get_command(cli.app).make_context("ldmseg", args, resilient_parsing=False)
+    command = typer.main.get_command(cli.app)
+    while hasattr(command, "commands"):
+        command, args = command.commands[args[0]], args[1:]
+    command.make_context("x", args)  # raises at an unknown option or a wrong value
+
+
+@pytest.mark.parametrize("words", [(), ("data",), ("train",)])
+def test_lists_of_verbs_cut_nothing(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    shown = done(capsys, *words, "--help").out
+    assert "<bool>" not in shown and "..." not in shown.replace("COMMAND [ARGS]...", "")
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_options_stand_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = done(capsys, "segment", "--help").out
+    at = [shown.index(f"\n{title}:\n") for title in ("Examples", "Basic", "Sampling", "Large photos", "Output")]
+    assert at == sorted(at)
+    assert at[2] < shown.index("--steps") < at[3] < shown.index("--tile-size") < at[4] < shown.index("--json")
+
+
+def test_a_shell_completes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("_LDMSEG_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "ldmseg seg")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit):
+        run(capsys)
+    assert capsys.readouterr().out.split() == ["segment"]

@@ -11,10 +11,13 @@ from typing import Annotated
 import typer
 
 from ldmseg import __version__
-from ldmseg.cli import annotate, convert_checkpoint, data, evaluate, info, options, report, score, segment, train
+from ldmseg.cli import annotate, connect, convert_checkpoint, data, evaluate, helping, info, options, report, score, segment, train
 from ldmseg.errors import InputError
 
 __all__ = ["app", "main"]
+
+COMPLETION = "_LDMSEG_COMPLETE"
+"""Set by the script that --install-completion writes for the shell."""
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
@@ -22,7 +25,6 @@ app = typer.Typer(
     name="ldmseg",
     help="Panoptic segmentation and mask completion by latent diffusion.",
     epilog="A model is `default` (the bundled one), a folder, or a Hub id. `ldmseg VERB --help` lists a command's options.",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("segment")(segment.segment)
@@ -32,9 +34,11 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("score")(score.score)
 app.add_typer(train.app, name="train")
 app.add_typer(data.app, name="data")
+app.add_typer(connect.app, name="connect")
 app.command("convert-checkpoint")(convert_checkpoint.convert_checkpoint)
 app.command("report")(report.report)
 app.command("info")(info.info)
+helping.grouped(app)
 
 
 def _version(wanted: bool) -> None:
@@ -86,6 +90,8 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     """The typer application without its own error handling, which differs between versions and swallows Ctrl-C."""
     command = typer.main.get_command(app)
+    if COMPLETION in os.environ:  # a shell asks what may follow
+        command.main(args, prog_name="ldmseg")
     try:
         with command.make_context("ldmseg", args) as context:
             command.invoke(context)

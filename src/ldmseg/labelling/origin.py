@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ldmseg import __version__
-from ldmseg.formats.coco_json import Provenance
 
 if TYPE_CHECKING:
+    from ldmseg.formats.coco_json import Provenance
     from ldmseg.options import InferenceOptions
 
 
@@ -22,6 +22,7 @@ def made_by(command: str, model: str, folder: str, seed: int, options: Inference
         seed: of the noise.
         options: those of the calls, resolved.
     """
+    from ldmseg.formats.coco_json import Provenance
     from ldmseg.models.manifest import fingerprint
 
     digest = fingerprint(folder)
