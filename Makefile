@@ -1,5 +1,6 @@
 # make demo [IMAGE=photo.jpg]   segment and complete example pictures with the bundled model
 # make test                     the fast tests;  make slow: the slow ones;  make check: ruff and mypy;  make docs: the site
+# make package                  wheel and source archive in dist/
 # make figures                  redraw the paper's figures (docs/figures.md); an hour on two cores
 # Everything runs in .venv, which the first call creates.
 
@@ -16,11 +17,11 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 # One thread per test worker, so that two workers do not fight for two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env demo figures test slow check docs clean
+.PHONY: help env demo figures test slow check docs package clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 env: $(STAMP)
 
@@ -53,6 +54,11 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(PYTEST) -m slow -p no:xdist
+
+package: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist . > /dev/null
+	$(BIN)/python tests/check_wheel.py dist
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -24,7 +24,10 @@ from ldmseg.cli import app
 from ldmseg.config import load_config, preset_names
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *sorted(str(p.relative_to(ROOT)) for folder in ("docs", "docs/connect") for p in (ROOT / folder).glob("*.md")),
+)
 PUBLIC_NAMES = (
     "PanopticMap",
     "Segment",

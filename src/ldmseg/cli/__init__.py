@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ldmseg import __version__
-from ldmseg.cli import convert_checkpoint, data, evaluate, helping, info, options, report, score, segment, train
+from ldmseg.cli import annotate, connect, convert_checkpoint, data, evaluate, helping, info, options, report, score, segment, train
 from ldmseg.errors import InputError
 
 __all__ = ["app", "main"]
@@ -29,10 +29,12 @@ app = typer.Typer(
 )
 app.command("segment")(segment.segment)
 app.command("inpaint")(segment.inpaint)
+app.command("annotate")(annotate.annotate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("score")(score.score)
 app.add_typer(train.app, name="train")
 app.add_typer(data.app, name="data")
+app.add_typer(connect.app, name="connect")
 app.command("convert-checkpoint")(convert_checkpoint.convert_checkpoint)
 app.command("report")(report.report)
 app.command("info")(info.info)

@@ -45,6 +45,10 @@ EXAMPLES = {
         "ldmseg inpaint photo.jpg --partial strokes.png -o out",
         "ldmseg inpaint photos/ --partial painted/ --unknown white --clean-partial -o out",
     ),
+    "annotate": (
+        "ldmseg annotate photos/ -o my-labels",
+        "ldmseg annotate photos/ -o my-labels --labels classes.txt --model runs/mine/pipeline",
+    ),
     "evaluate": ("ldmseg evaluate --data scenes:64:val", "ldmseg evaluate --data coco-panoptic:my-data:val --drop-rate 0.5"),
     "score": (
         "ldmseg score --gt annotations/panoptic_val2017.json --pred out/panoptic.json",

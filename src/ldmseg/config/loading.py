@@ -157,7 +157,7 @@ def _elsewhere(stage: str, name: str) -> list[str]:
     """The keys of a run's configuration, in full, whose last part is `name`."""
     keys = [f"inference.{f.name}" for f in fields(InferenceOptions) if f.name == name and stage == "diffusion"]
 
-    def search(model: type[BaseModel], path: str) -> None:
+    def search(model: Any, path: str) -> None:
         for key, entry in model.model_fields.items():
             if key == name:
                 keys.append(f"{path}{key}")

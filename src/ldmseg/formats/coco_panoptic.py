@@ -70,9 +70,10 @@ class CocoPanopticRecord:
         Raises:
             InputError: the data set has no folder of photos, or the photo's name leads out of it.
         """
-        if self.image_dir is None:
+        path = None if self.image_dir is None else path_inside(self.image_dir, self.file_name)
+        if path is None or path == self.png_path:  # what was written beside the JSON without photos has a map of the photo's name there
             raise InputError(f"image_dir: the photo '{self.file_name}' was not found beside the annotations; name the folder of photos")
-        return path_inside(self.image_dir, self.file_name)
+        return path
 
     def read_image(self) -> Image.Image:
         """The photo as 8-bit RGB.

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from ldmseg.atomic import write_json
 from ldmseg.errors import InputError
-from ldmseg.formats.coco_json import Category, ImageId, Provenance
+from ldmseg.formats.coco_json import Category, ImageId, Provenance, open_document, read_coco_json
 from ldmseg.formats.id_png import MAX_RGB_ID, write_id_png
 from ldmseg.panoptic import PanopticMap
 
@@ -60,6 +60,26 @@ class CocoPanopticWriter:
 
     def __len__(self) -> int:
         return len(self._annotations)
+
+    def resume(self) -> Self:
+        """Go on with the data set that is there, if there is one: its images stay until they are removed.
+
+        Raises:
+            InputError: the JSON that is there is none of a panoptic data set.
+        """
+        if self.json_path.is_file():
+            read_coco_json(self.json_path)
+            _, document = open_document(self.json_path)
+            self._images = {entry["id"]: entry for entry in document["images"]}
+            self._annotations = {entry["file_name"]: entry for entry in document["annotations"]}
+        return self
+
+    def remove(self, png_name: str) -> bool:
+        """Leave a map and its image out, of which this was the only map; whether there was one. Its PNG stays."""
+        gone = self._annotations.pop(png_name, None)
+        if gone is not None and all(entry["image_id"] != gone["image_id"] for entry in self._annotations.values()):
+            self._images.pop(gone["image_id"], None)
+        return gone is not None
 
     def add(
         self,

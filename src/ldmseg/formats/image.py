@@ -76,6 +76,21 @@ def read_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image
         raise InputError(f"image: cannot read {name}: {shortened(one_line(error), 200)}") from error
 
 
+def read_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) of a photo as `read_image` gives it, from its header alone.
+
+    Raises:
+        InputError: there is no such file, it has too many pixels, or it is no picture.
+    """
+    file = existing_file(path, "image")
+    try:
+        with open_image(file, max_pixels) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except BROKEN_IMAGE as error:
+        raise InputError(f"image: cannot read '{file}': {shortened(one_line(error), 200)}") from error
+
+
 class TooManyPixels(ValueError):
     """A picture is larger than its reader allows."""
 

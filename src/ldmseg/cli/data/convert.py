@@ -10,7 +10,9 @@ from ldmseg.atomic import check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 
-TargetFormat = Literal["coco-panoptic", "labels", "cityscapes", "ade20k"]
+TargetFormat = Literal[
+    "coco-panoptic", "labels", "cityscapes", "ade20k", "coco-instances", "yolo-seg", "labelme", "cvat", "segments", "isat"
+]
 
 
 def convert(

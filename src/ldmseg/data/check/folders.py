@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ldmseg.data.check.findings import Finding, look_at_ids, look_at_photo, size_mismatch
+from ldmseg.data.check.findings import Finding, look_at_ids, look_at_photo, size_mismatch, unreadable
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.errors import InputError
 from ldmseg.formats.cityscapes import CityscapesFiles, CityscapesRecord, from_instance_ids
 from ldmseg.formats.label_folder import LabelFolder
 from ldmseg.formats.label_png import read_label_ids, read_label_png
+from ldmseg.formats.tools.base import ToolFiles, ToolRecord
 
 Look = Callable[[], list[Finding]]
 
@@ -64,6 +65,24 @@ def look_at_labels(files: LabelFolder, stem: str) -> list[Finding]:
         findings += broken
         if ids is not None and size is not None:
             findings += size_mismatch(mask, ids.shape, "the photo", size)  # type: ignore[arg-type]
+    return findings
+
+
+def tool_looks(files: ToolFiles) -> list[Look]:
+    return [partial(look_at_tool, record) for record in files.records]
+
+
+def look_at_tool(record: ToolRecord) -> list[Finding]:
+    """Photo and annotation of one record of a tool."""
+    size, findings = (None, []) if record.photo is None else look_at_photo(record.photo)
+    try:
+        pmap = record.read_map()
+    except InputError as error:
+        if size is None and record.photo is not None and str(record.photo) in str(error):
+            return findings  # the format has its size from the photo, which was told
+        return [*findings, unreadable(record.source, error)]
+    if size is not None:
+        findings += size_mismatch(record.source, pmap.shape, f"'{record.photo}'", size)
     return findings
 
 

@@ -8,12 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ldmseg.data.check.coco import CocoCheck
 from ldmseg.data.check.findings import CheckReport, Finding
-from ldmseg.data.check.folders import Look, cityscapes_looks, item_looks, label_looks
+from ldmseg.data.check.folders import Look, cityscapes_looks, item_looks, label_looks, tool_looks
 from ldmseg.data.datasets import load_dataset, parse_spec
 from ldmseg.data.datasets.loading import locate
 from ldmseg.errors import InputError
 from ldmseg.formats.cityscapes import CityscapesFiles
 from ldmseg.formats.label_folder import LabelFolder
+from ldmseg.formats.tools.base import ToolFiles
 
 WAITING = 64
 """Images that are decoded ahead of the last reported one; enough to keep every worker busy."""
@@ -67,6 +68,8 @@ def _plan(spec: str) -> tuple[list[Finding], list[Look]]:
     files = locate(parsed)
     if isinstance(files, LabelFolder):
         return label_looks(files)
+    if isinstance(files, ToolFiles):
+        return [], tool_looks(files)
     if isinstance(files, CityscapesFiles):
         return [], cityscapes_looks(files)
     check = CocoCheck(files, everybody=parsed.kind == "bsds500").read()

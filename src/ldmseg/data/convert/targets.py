@@ -79,6 +79,9 @@ class Keeps:
     """What a format holds beside photos and ids."""
 
     categories: bool = False
+    crowds: bool = False
+    scores: bool = False
+    stuff: bool = False
     annotators: bool = False
     provenance: bool = False
 
@@ -101,7 +104,7 @@ class Target(Protocol):
 class CocoTarget:
     """COCO's own layout, `annotations/panoptic_<split>.json` and `<split>/`; without a split `panoptic.json` and `images/`."""
 
-    keeps: ClassVar[Keeps] = Keeps(categories=True, annotators=True, provenance=True)
+    keeps: ClassVar[Keeps] = Keeps(categories=True, crowds=True, scores=True, stuff=True, annotators=True, provenance=True)
 
     def __init__(self, folder: Path, split: str | None, header: Header) -> None:
         photos, _, json = self.parts(split)
@@ -130,7 +133,7 @@ class CocoTarget:
 class AdeTarget(CocoTarget):
     """ADE20K's layout: `ade20k_panoptic_<split>.json` and `images/training/` or `images/validation/`."""
 
-    keeps: ClassVar[Keeps] = Keeps(categories=True, provenance=True)
+    keeps: ClassVar[Keeps] = Keeps(categories=True, crowds=True, scores=True, stuff=True, provenance=True)
 
     @staticmethod
     def parts(split: str | None) -> tuple[str, ...]:
@@ -141,7 +144,7 @@ class AdeTarget(CocoTarget):
 class CityscapesTarget:
     """`gtFine`'s instance ids and label ids, and the panoptic files that are made from them. Photos are PNGs."""
 
-    keeps: ClassVar[Keeps] = Keeps(categories=True)
+    keeps: ClassVar[Keeps] = Keeps(categories=True, crowds=True, stuff=True)
 
     def __init__(self, folder: Path, split: str | None, header: Header) -> None:
         photos, instances, _, json = self.parts(split)
@@ -200,14 +203,6 @@ class LabelTarget:
 
     def close(self) -> None:
         pass
-
-
-TARGETS: dict[str, type[Target]] = {
-    "coco-panoptic": CocoTarget,
-    "labels": LabelTarget,
-    "cityscapes": CityscapesTarget,
-    "ade20k": AdeTarget,
-}
 
 
 def _needed(split: str | None, kind: str) -> str:

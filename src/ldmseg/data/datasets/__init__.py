@@ -1,7 +1,7 @@
 """Photos with their panoptic maps, behind one name: `FORMAT:ROOT[:SPLIT]`."""
 
 from ldmseg.data.datasets.base import AnnotatedDataset, FileDataset, PanopticDataset
-from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset
+from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset, ToolDataset
 from ldmseg.data.datasets.loading import FORMATS, DataSpec, load_dataset, load_mixture, parse_spec
 from ldmseg.data.datasets.parts import MixedPart, Mixture, Subset, labelling_of
 from ldmseg.data.datasets.scenes import SceneDataset
@@ -20,6 +20,7 @@ __all__ = [
     "PanopticDataset",
     "SceneDataset",
     "Subset",
+    "ToolDataset",
     "labelling_of",
     "load_dataset",
     "load_mixture",

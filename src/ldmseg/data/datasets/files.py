@@ -16,6 +16,7 @@ from ldmseg.formats import cityscapes
 from ldmseg.formats.coco_json import Category, ImageId
 from ldmseg.formats.coco_panoptic import CLASS_AGNOSTIC, CocoPanoptic, CocoPanopticRecord
 from ldmseg.formats.label_folder import LabelRecord
+from ldmseg.formats.tools.base import ToolRecord
 from ldmseg.panoptic import PanopticMap
 
 
@@ -100,6 +101,23 @@ class LabelFolderDataset(_RecordDataset[LabelRecord]):
 
     def image_id(self, index: int) -> ImageId:
         return self.records[index].stem
+
+
+@dataclass(frozen=True)
+class ToolDataset(_RecordDataset[ToolRecord]):
+    """What an annotation tool wrote: `labelme:DIR`, `coco-instances:DIR:train`, `cvat:DIR` .."""
+
+    categories: tuple[Category, ...]
+    records: tuple[ToolRecord, ...]
+
+    def name(self, index: int) -> str:
+        return self.records[index].name
+
+    def image_path(self, index: int) -> Path:
+        return self.records[index].image_path
+
+    def image_id(self, index: int) -> ImageId:
+        return self.records[index].image_id
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ldmseg.config import MixedSet
 from ldmseg.data.datasets.base import PanopticDataset
-from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset
+from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset, ToolDataset
 from ldmseg.data.datasets.parts import MixedPart, Mixture, labelling_of
 from ldmseg.data.datasets.scenes import SceneDataset
 from ldmseg.data.scenes import VALIDATION_SEED
@@ -19,10 +19,12 @@ from ldmseg.formats.cityscapes import CityscapesFiles, locate_cityscapes
 from ldmseg.formats.coco_layout import CocoFiles, choose_split, list_splits, locate_coco, root_folder
 from ldmseg.formats.coco_panoptic import CocoPanoptic
 from ldmseg.formats.label_folder import LabelFolder, open_label_folder
+from ldmseg.formats.tools.base import ToolFiles
+from ldmseg.formats.tools.registry import TOOLS
 
-FORMATS = ("scenes", "coco-panoptic", "cityscapes", "ade20k", "labels", "bsds500")
+FORMATS = ("scenes", "coco-panoptic", "cityscapes", "ade20k", "labels", "bsds500", *TOOLS)
 
-Files = CocoFiles | CityscapesFiles | LabelFolder
+Files = CocoFiles | CityscapesFiles | LabelFolder | ToolFiles
 """Where a data set's files lie: found without opening any picture or annotation."""
 
 
@@ -63,8 +65,9 @@ def load_dataset(spec: str, *, size: int = 128, segments: tuple[int, int] = (4, 
 
     Args:
         spec: `scenes:COUNT[:train|val]` (or FIRST-END in place of COUNT), or a format, a folder and perhaps a split:
-            `coco-panoptic:DIR:val2017`, `cityscapes:DIR:val`, `ade20k:DIR:train`, `labels:DIR`, `bsds500:DIR:val`; of files,
-            `[FIRST:END]` behind it names a part, as in Python: `coco-panoptic:DIR:train[0:70]`.
+            `coco-panoptic:DIR:val2017`, `cityscapes:DIR:val`, `ade20k:DIR:train`, `labels:DIR`, `bsds500:DIR:val`, or one of
+            an annotation tool (`ldmseg.formats.tools`); of files, `[FIRST:END]` behind it names a part, as in Python:
+            `coco-panoptic:DIR:train[0:70]`.
         size: pixels of generated scenes; real photos keep their own size.
         segments: fewest and most segments of a generated scene.
 
@@ -89,8 +92,13 @@ def load_mixture(sets: str | Sequence[MixedSet], *, size: int = 128, segments: t
     return Mixture(parts)
 
 
-def _files(parsed: DataSpec) -> LabelFolderDataset | CityscapesDataset | AnnotatorDataset | CocoPanopticDataset:
+OfFiles = LabelFolderDataset | CityscapesDataset | AnnotatorDataset | CocoPanopticDataset | ToolDataset
+
+
+def _files(parsed: DataSpec) -> OfFiles:
     files = locate(parsed)
+    if isinstance(files, ToolFiles):
+        return ToolDataset(records=files.records, categories=files.categories)
     if isinstance(files, LabelFolder):
         return LabelFolderDataset(files.records())
     if isinstance(files, CityscapesFiles):
@@ -99,9 +107,7 @@ def _files(parsed: DataSpec) -> LabelFolderDataset | CityscapesDataset | Annotat
     return AnnotatorDataset.of(source) if parsed.kind == "bsds500" else CocoPanopticDataset(source)
 
 
-def _part(
-    whole: LabelFolderDataset | CityscapesDataset | AnnotatorDataset | CocoPanopticDataset, items: slice, spec: str
-) -> PanopticDataset:
+def _part(whole: OfFiles, items: slice, spec: str) -> PanopticDataset:
     if not range(len(whole))[items]:
         raise InputError(f"data: expected a part of the {len(whole)} items, got {quoted(spec)}")
     if isinstance(whole, CocoPanopticDataset):
@@ -115,6 +121,8 @@ def locate(spec: DataSpec) -> Files:
     Raises:
         InputError: there is no such folder or split.
     """
+    if spec.kind in TOOLS:
+        return TOOLS[spec.kind](spec.root, spec.split)
     if spec.kind == "labels":
         return open_label_folder(spec.root, spec.split)
     if spec.kind == "cityscapes":

@@ -1,0 +1,173 @@
+"""What the model is asked after an edit, and what of its answer is taken over: only pixels that the edit is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+
+from ldmseg.annotate.cells import ids_of, packed, pins_of
+from ldmseg.annotate.operations import Delete, Erase, Label, Operation, Paint, State, fresh_ids
+from ldmseg.palette import PALETTE, segment_colors
+from ldmseg.panoptic import VOID, PanopticMap
+
+UNDER = 0.1
+"""A segment that held at least this share of the painted pixels may give more of its own to the painted one."""
+SAME = 0.1
+"""A new segment that overlaps an old one by at least this IoU takes its id over, one to one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Edits:
+    """What was done since the model last answered.
+
+    Attributes:
+        area: (H, W) the pixels that were painted or erased.
+        painted: the segments that were painted, which may grow.
+        under: the segments that were painted over, which may shrink.
+        whole: the whole map is to be proposed anew around the pins.
+        limits: top, left, bottom, right of the box that a painted segment stays in while it grows.
+    """
+
+    area: NDArray[np.bool_]
+    painted: frozenset[int] = frozenset()
+    under: frozenset[int] = frozenset()
+    whole: bool = False
+    limits: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def none(cls, shape: tuple[int, int]) -> Edits:
+        return cls(np.zeros(shape, dtype=bool))
+
+    def __bool__(self) -> bool:
+        return self.whole or bool(self.painted) or bool(self.area.any())
+
+    def followed_by(self, operation: Operation, before: State, after: State) -> Edits:
+        """These, and one more operation. What pins, names or joins segments asks nothing of the model."""
+        if not isinstance(operation, Paint | Erase | Delete):
+            return self
+        painted = operation.id if isinstance(operation, Paint) else None
+        changed = before.cells != after.cells
+        old = ids_of(before.cells)[changed]
+        counts = np.bincount(old) if old.size else np.zeros(1, dtype=np.intp)
+        under = {int(i) for i in np.flatnonzero(counts >= max(1, UNDER * old.size)) if i not in (VOID, painted)} if painted else set()
+        added = frozenset() if painted is None else frozenset({painted})
+        present = set(after.labels)
+        limits = {i: box for i, box in self.limits.items() if i != painted}
+        if isinstance(operation, Paint) and operation.within is not None:
+            limits[operation.id] = operation.within
+        painted_ids, under_ids = (self.painted | added) & present, (self.under | under) & present
+        return replace(self, area=self.area | changed, painted=painted_ids, under=under_ids, limits=limits)
+
+    def may_grow(self, segment: int) -> NDArray[np.bool_]:
+        """(H, W) where a painted segment may grow."""
+        if segment not in self.limits:
+            return np.ones(self.area.shape, dtype=bool)
+        top, left, bottom, right = self.limits[segment]
+        found = np.zeros(self.area.shape, dtype=bool)
+        found[top:bottom, left:right] = True
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What the model is asked.
+
+    Attributes:
+        partial: (H, W) what it is to keep, VOID where it is asked; its ids are the map's.
+        open: (H, W) where its answer is looked at.
+    """
+
+    partial: PanopticMap
+    open: NDArray[np.bool_]
+
+
+def question(state: State, edits: Edits, most: int) -> Question | None:
+    """What to ask after these edits, None if nothing is open.
+
+    Pins are kept, and where only some segments were touched, all others too. Of more than `most` segments those nearest to the edits are
+    shown; the others stay as they are all the same.
+    """
+    ids, pins = ids_of(state.cells), pins_of(state.cells)
+    free = ~pins if edits.whole else ~pins & ((ids == VOID) | np.isin(ids, sorted(edits.under)))
+    if not free.any():
+        return None
+    shown = np.where(free, VOID, ids).astype(np.int32)
+    present = np.flatnonzero(np.bincount(shown.ravel()))
+    present = present[present != VOID]
+    if len(present) > most:
+        away = ndimage.distance_transform_edt(~edits.area) if edits.area.any() else np.zeros(ids.shape)
+        nearest = ndimage.minimum(away, shown, present)
+        kept = present[np.argsort(nearest, kind="stable")[:most]]
+        shown = np.where(np.isin(shown, kept), shown, VOID)
+    return Question(PanopticMap(shown), free)
+
+
+def taken_over(state: State, edits: Edits, asked: Question, answer: PanopticMap) -> State:
+    """The state with what the answer says where it was asked.
+
+    A proposal of the whole map replaces all that is not pinned. Otherwise a segment that was painted over loses pixels to painted ones
+    alone, and only in pieces that hang together with what was painted; void is filled by whatever the answer has there.
+    """
+    ids = ids_of(state.cells).astype(np.int32)
+    known = {segment.id for segment in asked.partial.segments}
+    drawn = _renamed(answer.ids, ids, known, asked.open, state)
+    if edits.whole:
+        found = np.where(asked.open, drawn, ids)
+    else:
+        grown = asked.open & (ids != VOID) & np.isin(drawn, sorted(edits.painted))
+        found = np.where(grown & _touching(grown, drawn, edits, ids), drawn, ids)
+        found = np.where(asked.open & (ids == VOID), drawn, found)
+    fresh = np.setdiff1d(np.unique(found), [VOID, *state.labels])
+    labels = {**state.labels, **_coloured(found, [int(i) for i in fresh], state)}
+    return State(packed(found, pins_of(state.cells)), labels)
+
+
+def _touching(grown: NDArray[np.bool_], drawn: NDArray[np.integer], edits: Edits, ids: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """(H, W) the pixels of pieces of `grown` that hang together with the painted pixels of their own segment."""
+    found = np.zeros(grown.shape, dtype=bool)
+    for segment in edits.painted:
+        seeds = ids == segment
+        pieces, _ = ndimage.label((grown & (drawn == segment) & edits.may_grow(segment)) | seeds)
+        found |= np.isin(pieces, np.setdiff1d(np.unique(pieces[seeds]), [0]))
+    return found
+
+
+def _renamed(
+    drawn: NDArray[np.integer], ids: NDArray[np.integer], known: set[int], where: NDArray[np.bool_], state: State
+) -> NDArray[np.int32]:
+    """(H, W) the answer, whose new segments have the ids of the old ones that they overlap best, one to one, else fresh ids."""
+    new = [int(i) for i in np.unique(drawn[where]) if i != VOID and int(i) not in known]
+    old = [int(i) for i in np.unique(ids[where]) if i != VOID and int(i) not in known]
+    table = np.arange(max(int(drawn.max()), *new, *known, 0) + 1, dtype=np.int32)
+    pairs = _matched(drawn, ids, new, old) if new and old else {}
+    rest = [i for i in new if i not in pairs]
+    for segment, name in {**pairs, **dict(zip(rest, fresh_ids(state, len(rest)), strict=True))}.items():
+        table[segment] = name
+    return table[drawn]
+
+
+def _matched(drawn: NDArray[np.integer], ids: NDArray[np.integer], new: list[int], old: list[int]) -> dict[int, int]:
+    """New id -> old id, for the pairs that share the most."""
+    columns = np.full(int(max(ids.max(), *old)) + 1, len(old))
+    columns[old] = np.arange(len(old))
+    rows = np.full(int(max(drawn.max(), *new)) + 1, len(new))
+    rows[new] = np.arange(len(new))
+    joint = rows[drawn].astype(np.int64) * (len(old) + 1) + columns[ids]
+    shared = np.bincount(joint.ravel(), minlength=(len(new) + 1) * (len(old) + 1)).reshape(len(new) + 1, len(old) + 1)
+    areas_new, areas_old = shared.sum(axis=1)[:-1, None], shared.sum(axis=0)[None, :-1]
+    iou = shared[:-1, :-1] / np.maximum(areas_new + areas_old - shared[:-1, :-1], 1)
+    return {new[r]: old[c] for r, c in zip(*linear_sum_assignment(-iou), strict=True) if iou[r, c] >= SAME}
+
+
+def _coloured(ids: NDArray[np.integer], fresh: Sequence[int], state: State) -> dict[int, Label]:
+    """Labels of new segments, in colours that their neighbours do not have; old ones keep theirs."""
+    if not fresh:
+        return {}
+    kept = {i: PALETTE[label.color % len(PALETTE)] for i, label in state.labels.items()}
+    colors = segment_colors(PanopticMap(ids), keep=kept)
+    return {i: Label(color=PALETTE.index(colors[i])) for i in fresh}

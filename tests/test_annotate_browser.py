@@ -1,0 +1,502 @@
+"""The annotator in a real browser, started as a user starts it. `LDMSEG_NEEDS_BROWSER=1` makes a missing browser an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import tiny_pipeline
+
+from ldmseg.data.scenes import generate_scene
+from ldmseg.formats.coco_panoptic import CocoPanoptic
+
+pytestmark = pytest.mark.slow
+
+TOKEN = "a-token-of-this-test"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+
+
+def missing(what: str) -> None:
+    if os.environ.get("LDMSEG_NEEDS_BROWSER"):
+        raise AssertionError(f"{what}, and this run is not to do without it")
+    pytest.skip(what)
+
+
+# ------------------------------------------------------------------------------------------------------------------------- fixtures
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright is not installed")
+    if CHROMIUM is None:
+        missing("there is no Chromium (apt install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_pipeline(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(generate_scene(number, 320).image[:240]).save(folder / f"scene{number}.png")
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Served:
+    """`ldmseg annotate` in a process of its own."""
+
+    def __init__(self, photos: Path, project: Path, model: Path | str, *options: str) -> None:
+        self.port, self.project = free_port(), project
+        self.command = [sys.executable, "-m", "ldmseg", "annotate", str(photos), "-o", str(project), "--model", str(model), "--no-browser"]
+        self.command += ["--port", str(self.port), "--token", TOKEN, *options]
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}/?token={TOKEN}"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert self.process.stderr is not None
+        said = []
+        for line in self.process.stderr:
+            said.append(line)
+            if line.startswith("Ctrl-C"):
+                return
+        raise AssertionError("".join(said))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> str:
+        """End it as Ctrl-C does; what it said meanwhile."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.stderr is not None
+        said = self.process.stderr.read()
+        self.process.wait()
+        return said
+
+
+@contextmanager
+def served(*arguments: Any) -> Iterator[Served]:
+    server = Served(*arguments)
+    try:
+        yield server
+        said = server.stop()
+        assert "Traceback" not in said, said
+    finally:
+        with suppress(ProcessLookupError):
+            server.kill()
+
+
+class Window:
+    """A page of the annotator, used as a person uses it."""
+
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 900, "height": 560}, **options})
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.foreign: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._console)
+        origin = address.split("/?")[0]
+        self.page.on("request", lambda r: None if r.url.startswith((origin, "blob:", "data:")) else self.foreign.append(r.url))
+        self.page.goto(address)
+        self.ready()
+
+    def _console(self, message: Any) -> None:
+        if message.type == "error" and "ERR_CONNECTION" not in message.text and "Failed to load resource" not in message.text:
+            self.complaints.append(message.text)
+
+    def ready(self) -> None:
+        self.page.wait_for_selector("body[data-ready=yes]", timeout=60_000)
+        self.settled()
+
+    def settled(self) -> None:
+        """Nothing is on its way, and the model has answered."""
+        self.page.wait_for_function(
+            "() => { const { waiting, sending, behind, told } = ldmseg.editor;"
+            " return !waiting && !sending && !behind && told && !told.awaits && document.body.dataset.waiting === '0'; }",
+            timeout=60_000,
+        )
+
+    def run(self, code: str, *arguments: Any) -> Any:
+        return self.page.evaluate(code, *arguments)
+
+    def cells(self) -> np.ndarray:
+        """The map as the page has it."""
+        told = self.run("() => ({w: ldmseg.editor.told.width, h: ldmseg.editor.told.height, c: [...ldmseg.editor.cells]})")
+        return np.array(told["c"], dtype=np.uint16).reshape(told["h"], told["w"])
+
+    def server_cells(self) -> np.ndarray:
+        """The map as the server has it."""
+        told = self.run(
+            "async () => { const b = await (await fetch(`/api/photos/${ldmseg.editor.key}/map`)).arrayBuffer();"
+            " const n = new DataView(b).getUint32(0, true); return [...new Uint16Array(b, 4 + n)]; }"
+        )
+        return np.array(told, dtype=np.uint16).reshape(self.cells().shape)
+
+    def same(self) -> np.ndarray:
+        """The map, which page and server agree on."""
+        cells = self.cells()
+        assert np.array_equal(cells, self.server_cells())
+        assert self.page.get_attribute("body", "data-mismatches") == "0"
+        return cells
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where a pixel of the map is on the screen."""
+        spot = self.run("([x, y]) => ldmseg.view.toScreen(x, y)", [x, y])
+        box = self.page.locator("#canvas").bounding_box()
+        return box["x"] + spot["x"], box["y"] + spot["y"]
+
+    def drag(self, *points: tuple[float, float], settle: bool = True) -> None:
+        self.page.mouse.move(*self.at(*points[0]))
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*self.at(*point), steps=4)
+        self.page.mouse.up()
+        if settle:
+            self.settled()
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.settled()
+
+    def press_while(self, button: str, key: str, most: int = 20) -> int:
+        """Press a key while a button that does the same is enabled; how often."""
+        for times in range(most):
+            if self.page.is_disabled(button):
+                return times
+            self.press(key)
+        raise AssertionError(f"{key} is still possible after {most} times")
+
+    def chosen(self) -> list[int]:
+        return self.run("() => ldmseg.editor.chosen")
+
+    def message(self) -> str:
+        return self.page.inner_text(".message")
+
+    def close(self) -> None:
+        assert not self.complaints, self.complaints
+        assert not self.foreign, self.foreign
+        self.context.close()
+
+
+@contextmanager
+def window(chromium: Any, server: Served, **options: Any) -> Iterator[Window]:
+    one = Window(chromium, server.address, **options)
+    yield one
+    one.close()
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- work
+def test_paint_erase_undo_redo_and_reload(chromium: Any, photos: Path, model: Path, tmp_path: Path) -> None:
+    with served(photos, tmp_path / "project", model) as server, window(chromium, server) as one:
+        proposal = one.same()
+        assert (proposal > 0).all() and (proposal < 2**15).all()
+        one.press("n")
+        one.drag((60, 60), (140, 90))
+        painted = one.same()
+        (segment,) = one.chosen()
+        stroke = painted >= 2**15
+        assert (painted[stroke] & 0x7FFF == segment).all() and painted[60, 60] == painted[90, 140] == segment | 2**15
+        assert 60 * 20 < stroke.sum() < 140 * 40
+        assert painted[75, 100] == segment | 2**15  # no gap between the events
+        one.press("e")
+        one.drag((100, 75), (100, 75))
+        erased = one.same()
+        assert erased[75, 100] < 2**15 and erased[75, 100] > 0 and erased[60, 60] == segment | 2**15
+        one.page.reload()
+        one.ready()
+        assert np.array_equal(one.same(), erased)
+        assert one.press_while("button[aria-label^=Undo]", "Control+z") >= 3
+        assert not one.same().any()
+        one.press_while("button[aria-label=Redo]", "Control+Shift+z")
+        assert np.array_equal(one.same(), erased)
+
+
+def test_point_box_lasso_split_merge_delete_accept(chromium: Any, photos: Path, model: Path, tmp_path: Path) -> None:
+    with served(photos, tmp_path / "project", model) as server, window(chromium, server) as one:
+        one.press("l")
+        one.drag((40, 40), (200, 40), (200, 160), (40, 160))
+        (lasso,) = one.chosen()
+        cells = one.same()
+        assert (cells[45:155, 45:195] == lasso | 2**15).all()
+        one.press("s")
+        one.drag((120, 20), (120, 200))
+        cells = one.same()
+        left, right = int(cells[100, 60] & 0x7FFF), int(cells[100, 180] & 0x7FFF)
+        assert left != right and lasso in (left, right) and (cells[45:155, 45:195] >= 2**15).all()
+        one.press("v")
+        one.page.mouse.click(*one.at(60, 100))
+        one.page.keyboard.down("Shift")
+        one.page.mouse.click(*one.at(180, 100))
+        one.page.keyboard.up("Shift")
+        assert one.chosen() == [left, right]
+        one.press("m")
+        assert (one.same()[45:155, 45:195] == left | 2**15).all()
+        one.press("Delete")
+        assert (one.same()[45:155, 45:195] < 2**15).all()
+        one.press("p")
+        one.page.mouse.click(*one.at(100, 100))
+        one.settled()
+        (point,) = one.chosen()
+        assert one.same()[100, 100] == point | 2**15
+        one.press("r")
+        one.drag((220, 60), (300, 180))
+        (boxed,) = one.chosen()
+        cells = one.same()
+        rows, columns = np.nonzero(cells & 0x7FFF == boxed)
+        assert cells[120, 260] == boxed and rows.min() >= 60 and rows.max() < 180 and columns.min() >= 220 and columns.max() < 300
+        one.press("Shift+a")
+        accepted = one.same()
+        assert (accepted >= 2**15).all()
+        one.press("c")
+        assert np.array_equal(one.same(), accepted)
+
+
+def test_page_and_server_agree_over_a_random_session(chromium: Any, photos: Path, model: Path, tmp_path: Path) -> None:
+    """Hundreds of operations, while the model answers now and then; after each, both have the same bits, and pins are exact."""
+    session = """async (count) => {
+      const { editor } = ldmseg;
+      const { predict, checksum } = await import("/static/map.js");
+      const { Mask } = await import("/static/raster.js");
+      let state = 12345;
+      const dice = (n) => (state = (state * 1103515245 + 12345) % 2147483648) % n;
+      const pause = (time) => new Promise((done) => setTimeout(done, time));
+      const wait = async () => { while (editor.queue.length || editor.sending || editor.behind) await pause(2); };
+      let wrong = 0;
+      for (let step = 0; step < count; step++) {
+        const { width, height } = editor.told;
+        const ids = [...editor.segments.keys()];
+        const mask = new Mask(width, height);
+        const spot = () => ({ x: dice(width), y: dice(height), r: 1 + dice(12) });
+        if (dice(4) === 0) mask.polygon([spot(), spot(), spot(), spot()]); else mask.line(spot(), spot());
+        const any = () => ids[dice(ids.length)] || 1;
+        const runs = mask.runs();
+        const kinds = [
+          { kind: "paint", id: any(), runs, pin: true, over: dice(2) === 0 },
+          { kind: "paint", id: editor.told.next, runs, over: false, color: 3 },
+          { kind: "paint", id: any(), runs, pin: false }, { kind: "erase", runs }, { kind: "merge", ids: [any(), any()] },
+          { kind: "split", id: any(), runs }, { kind: "delete", ids: [any()] }, { kind: "pin", ids: [any()], on: dice(3) > 0 },
+          { kind: "classify", ids: [any()], category: null },
+        ];
+        let operation = kinds[dice(kinds.length)];
+        if (dice(12) === 0 && editor.told.undo) operation = { kind: "undo" };
+        else if (dice(12) === 0 && editor.told.redo) operation = { kind: "redo" };
+        editor.act(operation);
+        const burst = dice(3) === 0;
+        if (burst) editor.act({ kind: "paint", id: any(), runs, over: true });
+        await wait();
+        if (checksum(editor.cells) !== editor.told.checksum) wrong += 1;
+        if (dice(10) === 0) await pause(120);
+        await wait();
+      }
+      await wait();
+      return [wrong, editor.mismatches];
+    }"""
+    with served(photos, tmp_path / "project", model) as server, window(chromium, server) as one:
+        assert one.run(session, 250) == [0, 0]
+        one.settled()
+        last = one.same()
+        server.kill()
+        server.start()
+        one.page.reload()
+        one.ready()
+        assert np.array_equal(one.same(), last)
+
+
+def test_a_second_window_is_told_and_loses_nothing(chromium: Any, photos: Path, model: Path, tmp_path: Path) -> None:
+    with served(photos, tmp_path / "project", model) as server, window(chromium, server) as one, window(chromium, server) as two:
+        two.run("() => { ldmseg.editor.refresh = () => {}; }")  # a window that heard nothing
+        one.press("n")
+        one.drag((40, 40), (80, 40))
+        (first,) = one.chosen()
+        two.page.keyboard.press("n")
+        two.drag((40, 150), (80, 150), settle=False)
+        two.page.wait_for_function("() => document.querySelector('.message').textContent.includes('another window')")
+        two.run("() => { delete ldmseg.editor.refresh; ldmseg.editor.refresh(); }")
+        two.settled()
+        cells = two.same()
+        assert cells[40, 60] == first | 2**15 and cells[150, 60] >= 2**15
+        one.page.wait_for_function("(n) => ldmseg.editor.cells[150 * ldmseg.editor.told.width + 60] === n", arg=int(cells[150, 60]))
+
+
+def test_a_killed_server_loses_nothing_and_what_was_painted_meanwhile_follows(
+    chromium: Any, photos: Path, model: Path, tmp_path: Path
+) -> None:
+    with served(photos, tmp_path / "project", model) as server, window(chromium, server) as one:
+        one.press("n")
+        one.drag((40, 40), (80, 40))
+        server.kill()
+        one.page.keyboard.press("n")
+        one.drag((40, 150), (80, 150), settle=False)
+        one.page.wait_for_function("() => document.querySelector('.message').textContent.includes('does not answer')")
+        server.start()
+        one.settled()
+        cells = one.same()
+        assert cells[40, 60] >= 2**15 and cells[150, 60] >= 2**15 and cells[40, 60] != cells[150, 60]
+
+
+def test_keyboard_alone(chromium: Any, photos: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("thing one\nsky, stuff\n")
+    with served(photos, tmp_path / "project", model, "--labels", str(tmp_path / "classes.txt")) as server, window(chromium, server) as one:
+        one.press("?")
+        assert one.page.is_visible("dialog.help")
+        one.press("Escape")
+        assert not one.page.is_visible("dialog.help")
+        one.press("b", "n", "Enter", *["ArrowRight"] * 8, *["ArrowDown"] * 3, "Enter")
+        (segment,) = one.chosen()
+        assert (one.same() == segment | 2**15).sum() > 500
+        one.press("2")
+        assert one.run("() => ldmseg.editor.classOf(ldmseg.editor.chosen[0]).name") == "sky"
+        one.press(".", "a")
+        assert one.chosen() != [segment]
+        one.press("[", "[")
+        size = one.run("() => ldmseg.editor.size")
+        one.press("]")
+        assert one.run("() => ldmseg.editor.size") > size
+        first = one.page.get_attribute("body", "data-photo")
+        one.press("Control+Enter")
+        one.page.wait_for_function("(name) => document.body.dataset.photo !== name && document.body.dataset.ready === 'yes'", arg=first)
+        one.ready()
+        assert "1 of 3 finished" in one.page.inner_text(".photos")
+        server.stop()
+        data = CocoPanoptic.open(tmp_path / "project" / "panoptic.json")
+        assert [r.file_name for r in data] == [first] and data[0].read_map()[segment].isthing is False
+        server.start()
+        one.page.wait_for_function("() => ldmseg.editor.online")
+
+
+def test_twelve_megapixels(chromium: Any, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    scene = generate_scene(4, 400).image[:300]
+    Image.fromarray(scene).resize((4000, 3000), Image.Resampling.BICUBIC).save(tmp_path / "photos" / "large.jpg", quality=90)
+    with served(tmp_path / "photos", tmp_path / "project", model) as server, window(chromium, server) as one:
+        assert one.cells().shape == (960, 1280)
+        one.press("n")
+        one.drag((300, 300), (500, 400))
+        (segment,) = one.chosen()
+        one.same()
+        one.press("Control+Enter")
+        record = CocoPanoptic.open(server.project / "panoptic.json")[0]
+        ids = record.read_map().ids
+        assert ids.shape == (3000, 4000) and ids[300 * 3, 300 * 3 + 8] == segment and (ids > 0).all()
+
+
+def test_a_pen_presses_and_fingers_zoom(chromium: Any, photos: Path, model: Path, tmp_path: Path) -> None:
+    tablet = {"viewport": {"width": 1024, "height": 768}, "has_touch": True, "device_scale_factor": 2}
+    with served(photos, tmp_path / "project", model) as server, window(chromium, server, **tablet) as one:
+        tools = one.context.new_cdp_session(one.page)
+
+        def pen(kind: str, x: float, y: float, force: float) -> None:
+            sx, sy = one.at(x, y)
+            values = {"type": kind, "x": sx, "y": sy, "button": "left", "buttons": 1, "clickCount": 1, "pointerType": "pen", "force": force}
+            tools.send("Input.dispatchMouseEvent", values)
+
+        widths = []
+        for y, force in ((60, 0.1), (160, 1.0)):
+            one.press("n")
+            pen("mousePressed", 60, y, force)
+            pen("mouseMoved", 160, y, force)
+            pen("mouseReleased", 160, y, force)
+            one.settled()
+            widths.append(int((one.same()[:, 110] == one.chosen()[0] | 2**15).sum()))
+        assert 0 < widths[0] < widths[1] / 2
+        scale = one.run("() => ldmseg.view.scale")
+        cells = one.same()
+        x, y = one.at(160, 120)
+        for kind, gap in (("touchStart", 20), ("touchMove", 60), ("touchMove", 120), ("touchEnd", None)):
+            points = [] if gap is None else [{"x": x - gap, "y": y, "id": 0}, {"x": x + gap, "y": y, "id": 1}]
+            tools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        assert one.run("() => ldmseg.view.scale") > 3 * scale
+        one.settled()
+        assert np.array_equal(one.same(), cells)
+
+
+def test_what_is_shown_can_be_changed(chromium: Any, photos: Path, model: Path, tmp_path: Path) -> None:
+    with served(photos, tmp_path / "project", model) as server, window(chromium, server, color_scheme="dark") as one:
+        canvas = one.page.locator("#canvas")
+        assert one.page.get_attribute("html", "data-theme") == "dark"
+        one.press("t")
+        assert one.page.get_attribute("html", "data-theme") == "light"
+        pictures = {}
+        for key in ("map", "o", "h", "k"):
+            if key == "k":
+                one.page.wait_for_selector("body[data-confidence=yes]", timeout=60_000)
+            if key != "map":
+                one.press(key)
+            pictures[key] = canvas.screenshot()
+            if key != "map":
+                one.press(key)
+        assert len(set(pictures.values())) == 4
+        one.press("j")
+        assert len(one.chosen()) == 1
+        scale = one.run("() => ldmseg.view.scale")
+        one.page.mouse.move(*one.at(160, 120))
+        one.page.mouse.wheel(0, -400)
+        assert one.run("() => ldmseg.view.scale") > scale
+        one.press("f")
+        assert one.run("() => ldmseg.view.scale") == scale
+
+
+def test_a_page_without_the_token_tells_how_to_open_it(chromium: Any, photos: Path, model: Path, tmp_path: Path) -> None:
+    with served(photos, tmp_path / "project", model) as server:
+        page = chromium.new_page()
+        assert page.goto(server.address.split("/?")[0]).status == 403
+        assert "token" in page.content()
+        page.close()
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(server.address.split("/?")[0] + "/api/project")
+        assert json.loads((server.project / "annotate.json").read_text())["version"] == 1
+
+
+def test_the_documentations_picture(chromium: Any, tmp_path: Path) -> None:
+    """`LDMSEG_PICTURES=1` puts it where docs/annotate.md shows it."""
+    (tmp_path / "photos").mkdir()
+    for number in range(5):
+        Image.fromarray(generate_scene(10_000_000 + number, 480).image[:360]).save(tmp_path / "photos" / f"scene{number}.png")
+    (tmp_path / "classes.txt").write_text("building\nanimal\nsky, stuff\nground, stuff\n")
+    options = ("--labels", str(tmp_path / "classes.txt"), "--steps", "20")
+    with (
+        served(tmp_path / "photos", tmp_path / "project", "default", *options) as server,
+        window(chromium, server, viewport={"width": 1280, "height": 720}) as one,
+    ):
+        one.press("n")
+        one.drag((340, 48), (395, 75))
+        one.press("1")
+        picture = one.page.screenshot()
+        assert len(picture) > 50_000
+        if os.environ.get("LDMSEG_PICTURES"):
+            (Path(__file__).resolve().parents[1] / "docs" / "images" / "annotate.png").write_bytes(picture)

@@ -1,0 +1,93 @@
+"""A project as the other commands take it, and the command that makes one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from annotating import make_photos
+from command import done, refused
+
+from ldmseg.annotate.classes import read_classes
+from ldmseg.annotate.operations import Pin, State
+from ldmseg.annotate.photos import find_photos
+from ldmseg.annotate.project import OPEN, Project
+from ldmseg.errors import InputError
+from ldmseg.formats.coco_panoptic import CocoPanoptic
+
+
+def propose(project: Project, key: str) -> State:
+    """Halves, pinned, as if a model and a person had worked on the photo."""
+    session = project.session(key)
+    ids = np.ones(session.state.shape, dtype=np.uint16)
+    ids[: len(ids) // 2] = 2
+    session.answered(session.snapshot(), State(ids), final=True)
+    session.act(Pin(()), session.revision)
+    return session.state
+
+
+def test_check_and_show_take_a_project_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = find_photos([make_photos(tmp_path / "photos", 2)])
+    project = Project(tmp_path / "labels", photos, read_classes(_classes(tmp_path)))
+    for photo in photos:
+        propose(project, photo.key)
+        project.set_finished(photo.key, True)
+    data = f"coco-panoptic:{tmp_path / 'labels'}"
+    assert done(capsys, "data", "check", "--data", data, "--json").json()["images"] == 2  # and nothing is wrong: exit code 0
+    done(capsys, "data", "show", "--data", data, "-o", tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 0
+
+
+def test_a_project_goes_on_where_it_stopped_and_forgets_no_photo(tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "photos", OPEN + 2)
+    photos = find_photos([folder])
+    project = Project(tmp_path / "labels", photos)
+    states = {photo.key: propose(project, photo.key) for photo in photos}
+    assert len(project.unsaved()) == OPEN + 2  # none is forgotten before it is saved
+    project.save_all()
+    project.set_finished(photos[0].key, True)
+    again = Project(tmp_path / "labels", find_photos([folder]))
+    assert all(again.session(key).state.same_as(state) for key, state in states.items())
+    assert again.entries[photos[0].key].finished and again.entries[photos[1].key].pinned == 1
+    ids = [entry.image_id for entry in again.entries.values()]
+    assert len(set(ids)) == len(ids)
+    assert again.session(photos[0].key) is again.session(photos[0].key)
+
+
+def test_what_was_in_the_journal_only_is_saved_after_a_kill(tmp_path: Path) -> None:
+    photos = find_photos([make_photos(tmp_path / "photos", 1)])
+    state = propose(Project(tmp_path / "labels", photos), photos[0].key)  # and the process ends here
+    again = Project(tmp_path / "labels", photos)
+    again.recover()
+    assert np.array_equal(CocoPanoptic.open(tmp_path / "labels" / "panoptic_drafts.json")[0].read_map().ids, state.cells & 0x7FFF)
+
+
+def _classes(folder: Path, text: str = "sky, stuff\n\n# animals\ncat\n") -> Path:
+    (folder / "classes.txt").write_text(text)
+    return folder / "classes.txt"
+
+
+def test_classes_of_a_file(tmp_path: Path) -> None:
+    sky, cat = read_classes(_classes(tmp_path))
+    assert (sky.name, sky.isthing, cat.name, cat.isthing) == ("sky", False, "cat", True) and sky.id != cat.id
+    for text, reason in (("", "found none"), ("a\na\n", "'a' twice"), ("a, animal", "line 1"), ("x" * 101, "1 to 100")):
+        with pytest.raises(InputError, match=reason):
+            read_classes(_classes(tmp_path, text))
+
+
+def test_what_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = make_photos(tmp_path / "photos", 1)
+    assert "--host" in refused(capsys, "annotate", photos, "--host", "0.0.0.0", "-o", tmp_path / "p")
+    assert "no such file" in refused(capsys, "annotate", tmp_path / "nothing.png", "-o", tmp_path / "p")
+    (tmp_path / "file").write_text("")
+    assert "--labels" in refused(capsys, "annotate", photos, "-o", tmp_path / "p", "--labels", tmp_path / "none.txt")
+    assert "--output" in refused(capsys, "annotate", photos, "-o", tmp_path / "file")
+    assert not (tmp_path / "p").exists()
+
+
+def test_help_needs_neither_torch_nor_the_extra() -> None:
+    code = "import sys; sys.modules['fastapi'] = None; import ldmseg.cli.annotate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
