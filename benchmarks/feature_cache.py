@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/feature_cache.py --shared ../shared
 
-The networks of the preset `photos-128` (the bundled model's denoiser and stem, EfficientNet-Lite0 beside them) on some photos of coco100,
+The networks of the preset `photos-128` (the bundled model's, with EfficientNet-Lite0 at 256 px) on some photos of coco100,
 with windows that stay the same. Both sides load, collate and step through the same samples in turn, in one process, in bfloat16; CPU time
 of one thread.
 """
@@ -26,7 +26,6 @@ from ldmseg.training.stages.diffusion import DiffusionStage
 def make_stage(arguments: argparse.Namespace, features: Path | None) -> DiffusionStage:
     photos = f"coco-panoptic:{arguments.shared / 'data/coco100'}:train2017[0:{arguments.photos}]"
     overrides = [f"data.train={photos}", "data.val=scenes:1:val", f"data.windows={arguments.windows}", "data.color={}"]
-    overrides += [f"image_encoder.backbone={arguments.backbone or arguments.shared / 'weights/efficientnet_lite0_fp16.safetensors'}"]
     config = load_config("photos-128", [*overrides, f"init={arguments.init}", f"data.features={'null' if features is None else features}"])
     assert isinstance(config, DiffusionRunConfig)
     return DiffusionStage(config)
@@ -58,9 +57,8 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/coco100 and weights")
-    parser.add_argument("--init", default="default", help="a model without a backbone")
-    parser.add_argument("--backbone", help="default: EfficientNet-Lite0 of the folder's weights")
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/coco100")
+    parser.add_argument("--init", default="default", help="a model with a backbone")
     parser.add_argument("--photos", type=int, default=8)
     parser.add_argument("--windows", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=16)

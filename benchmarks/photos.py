@@ -6,11 +6,14 @@ Unaided: one sample and eight votes at the model's own number of steps, and one 
 from a stroke in every segment, and with 70 % of the photo hidden in blocks of 64 px of a photo whose longer side is 288 px, as all are
 shrunk to; the random walker and the watershed fill the same partial maps. Every row has the seeds that were asked for, and their mean.
 Generated scenes stand beside the photos, for what a model knew before must not be lost.
+
+With `--metrics RUN/metrics.jsonl ..`, the files of a training's parts, only the course of the training is saved (`photos_training`).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -56,6 +59,20 @@ def completed(pipe: LDMSegPipeline, data: PanopticDataset, seeds: list[int], ste
     return figures
 
 
+def training(files: list[Path], every: int = 100) -> list[dict[str, Any]]:
+    """Of each part: PQ in percent at each validation, and the mean loss of every `every` steps, by step."""
+    parts = []
+    for file in files:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        losses: dict[int, list[float]] = {}
+        for line in lines:
+            if "loss" in line:
+                losses.setdefault(-(-line["step"] // every) * every, []).append(line["loss"])
+        validated = {str(line["step"]): round(100 * line["val_pq"], 2) for line in lines if "val_pq" in line}
+        parts.append({"pq": validated, "loss": {str(step): round(mean(values), 4) for step, values in losses.items()}})
+    return parts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default")
@@ -68,9 +85,13 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=64, help="validation scenes; 0 leaves the row out")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--name", default="photos", help="of the result's file; empty writes none")
+    parser.add_argument("--metrics", nargs="+", type=Path, help="metrics.jsonl of the training's parts: save these and measure nothing")
     arguments = parser.parse_args()
     pipe = LDMSegPipeline.from_pretrained(arguments.model).to(resolve_device(arguments.device))
     pipe.set_progress_bar_config(disable=True)
+    if arguments.metrics:
+        write_result("photos_training", {"parts": training(arguments.metrics)}, command_line(), pipe)
+        return
     photos = load_dataset(f"coco-panoptic:{arguments.shared / 'data/coco100'}:train2017{arguments.part}")
     figures: dict[str, Any] = {"unaided": [unaided(pipe, photos, arguments.seeds, num_inference_steps=steps) for steps in arguments.steps]}
     if arguments.votes:

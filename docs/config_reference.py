@@ -21,9 +21,10 @@ from ldmseg.config import INFERENCE, AutoencoderRunConfig, DiffusionRunConfig, M
 PAGE = Path(__file__).with_name("config.md")
 INTRODUCTION = """# Configuration of a run
 
-Every key that `ldmseg train` knows. Made from the schema by `python docs/config_reference.py`; a test checks that it is current.
-A configuration is YAML; it may begin with `extends: PRESET_OR_FILE` and names only what differs. `--set GROUP.KEY=VALUE` changes one key.
-`ldmseg train STAGE --config NAME --dry-run` prints the whole of a resolved configuration. [training.md](training.md) explains the stages.
+This page lists every key of a training's configuration. `python docs/config_reference.py` makes it from the schema.
+
+A configuration is YAML. It may begin with `extends: PRESET_OR_FILE` and has only the keys that differ. `--set GROUP.KEY=VALUE` changes one
+key. `ldmseg train STAGE --config NAME --dry-run` prints a resolved configuration in full. [training.md](training.md) explains the stages.
 """
 TYPES = {
     "Fraction": "0 to 1",

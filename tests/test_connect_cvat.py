@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from io import BytesIO
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from oracle import ask
+from PIL import Image
 from test_connect_label_studio import HEIGHT, WIDTH, Halves
 
+import ldmseg
 from ldmseg.connect.cvat import complete, mask_points, partial_of, prelabel, shape_patch
+from ldmseg.connect.cvat_task import complete_task
 from ldmseg.errors import InputError
 from ldmseg.formats.regions import cutouts
 from ldmseg.panoptic import PanopticMap
@@ -81,40 +87,98 @@ def test_completed_masks_leave_the_shapes_alone() -> None:
     assert complete(Halves(), PHOTO, "a.jpg", [Shape("rectangle", [0, 0, WIDTH, HEIGHT])], 9) == []
 
 
+class Request(SimpleNamespace):
+    """In place of the SDK's models, which take any fields."""
+
+
+class Task:
+    """A task of two frames with one shape on the first."""
+
+    def __init__(self) -> None:
+        self.pushed: list[tuple[Any, Any]] = []
+
+    def get_labels(self) -> list[Any]:
+        return [SimpleNamespace(name="cell", id=5), SimpleNamespace(name="wall", id=6)]
+
+    def get_annotations(self) -> Any:
+        return SimpleNamespace(shapes=[Shape("rectangle", [2, 2, 8, 8]), Shape("points", [3, 3], 6, frame=1)])
+
+    def get_frames_info(self) -> list[Any]:
+        return [SimpleNamespace(name="a.png"), SimpleNamespace(name="b.png")]
+
+    def get_frame(self, number: int, *, quality: str) -> BytesIO:
+        assert quality == "original"
+        buffer = BytesIO()
+        Image.fromarray(PHOTO).save(buffer, format="PNG")
+        return BytesIO(buffer.getvalue())
+
+    def update_annotations(self, data: Any, *, action: Any) -> None:
+        self.pushed.append((data, action))
+
+
+def test_a_task_is_completed_by_adding_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, members in {
+        "cvat_sdk": {},
+        "cvat_sdk.core": {},
+        "cvat_sdk.core.proxies": {},
+        "cvat_sdk.core.proxies.annotations": {"AnnotationUpdateAction": SimpleNamespace(CREATE="create")},
+        "cvat_sdk.models": {"LabeledShapeRequest": Request, "PatchedLabeledDataRequest": Request},
+    }.items():
+        module = ModuleType(name)
+        module.__dict__.update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    task = Task()
+    client = SimpleNamespace(tasks=SimpleNamespace(retrieve=lambda number: task))
+    report = complete_task(client, 3, Halves())
+    assert report.frames == 2 and report.masks == 2
+    assert [(data.shapes[0].frame, data.shapes[0].label_id, action) for data, action in task.pushed] == [(0, 5, "create"), (1, 6, "create")]
+    with pytest.raises(InputError, match="--label: expected one of cell, wall, got 'sky'"):
+        complete_task(client, 3, Halves(), "sky")
+
+
 @pytest.mark.slow
 def test_the_sdk_takes_the_function_and_its_masks() -> None:
-    """Its own loader's checks of specifications and results, offline; the function's module runs with a stand-in for the model."""
-    from pathlib import Path
-
-    import ldmseg
-
+    """Its own loader, specification and check of results, offline; a stand-in takes the model's place."""
     (mask, *_) = prelabel(Halves(), PHOTO, "a.jpg", 0)
     code = """
-import sys, types
-from types import SimpleNamespace
-import numpy as np
-stub = types.ModuleType("ldmseg.connect.cvat")
-stub.prelabel = lambda segmenter, photo, name, label: [SimpleNamespace(label_id=label, points=given["points"])]
-image = types.ModuleType("ldmseg.formats.image")
-image.read_image = lambda picture: picture
-base = types.ModuleType("ldmseg.segmenters.base")
-base.Segmenter = object
+import logging, sys, types
+from pathlib import Path
+from io import BytesIO
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+def module(name, **members):
+    made = sys.modules[name] = types.ModuleType(name)
+    made.__dict__.update(members)
 for name in ("ldmseg", "ldmseg.connect", "ldmseg.formats", "ldmseg.segmenters"):
-    sys.modules[name] = types.ModuleType(name)
-sys.modules.update({"ldmseg.connect.cvat": stub, "ldmseg.formats.image": image, "ldmseg.segmenters.base": base})
-import runpy
-module = runpy.run_path(given["file"])
-function = module["Function"](None, "thing")
-from PIL import Image
+    module(name)
+class Pipe:
+    from_pretrained = classmethod(lambda cls, name: cls())
+    to = lambda self, device: self
+    set_progress_bar_config = lambda self, disable: None
+asked = {}
+module("ldmseg.pipeline", LDMSegPipeline=Pipe)
+module("ldmseg.devices", resolve_device=lambda name: name)
+module("ldmseg.segmenters.diffusion", PipelineSegmenter=lambda pipe, **options: asked.update(options))
+module("ldmseg.segmenters.base", Segmenter=object)
+module("ldmseg.formats.image", read_image=lambda picture: picture)
+prelabel = lambda segmenter, photo, name, label: [SimpleNamespace(label_id=label, points=given["points"])]
+module("ldmseg.connect.cvat", prelabel=prelabel)
+
 import cvat_sdk.masks
-(shape,) = function.detect(SimpleNamespace(frame_name="a.jpg"), Image.new("RGB", (given["width"], given["height"])))
-from cvat_sdk.models import LabeledShapeRequest
+from cvat_cli._internal.common import FunctionLoader
+from cvat_sdk.auto_annotation.driver import _AnnotationMapper
+from cvat_sdk.models import Label
+from PIL import Image
+function = FunctionLoader(None, Path(given["file"]), {"steps": 8, "label": "thing"}).load()
+task_labels = [SimpleNamespace(name="thing", id=77, type="mask", attributes=[], sublabels=[])]
+mapper = _AnnotationMapper(logging.getLogger(), function.spec.labels, task_labels, allow_unmatched_labels=False, conv_mask_to_poly=False)
+shapes = function.detect(SimpleNamespace(frame_name="a.jpg"), Image.new("RGB", (given["width"], given["height"])))
+_, (shape,) = mapper.validate_and_remap(shapes, 4)
 decoded = cvat_sdk.masks.decode_mask(shape.points, image_width=given["width"], image_height=given["height"])
-labels = [label.name for label in function.spec.labels]
-answer = [labels, str(shape.type), isinstance(shape, LabeledShapeRequest), decoded.astype(int).tolist()]
+answer = [asked, shape.label_id, shape.frame, str(shape.type), decoded.astype(int).tolist()]
 """
     file = Path(ldmseg.__file__).parent / "connect" / "cvat_function.py"
     given = {"file": str(file), "points": list(mask.points), "width": WIDTH, "height": HEIGHT}
-    labels, kind, is_request, decoded = ask("cvat_sdk", code, given)
-    assert labels == ["thing"] and kind == "mask" and is_request
+    asked, label, frame, kind, decoded = ask("cvat_cli", code, given)
+    assert asked == {"num_inference_steps": 8} and (label, frame, kind) == (77, 4, "mask")
     assert (np.array(decoded, dtype=bool) == shape_patch("mask", mask.points, 0, HEIGHT, WIDTH, "").full(HEIGHT, WIDTH)).all()

@@ -51,6 +51,14 @@ def test_half_a_label_goes_into_inpaint_and_comes_back_with_its_names(tmp_path: 
     assert [names[s.category_id or 0] for s in back.map(0).segments] == [*(given[s.category_id or 0] for s in pmap.segments), "segment"]
 
 
+def test_a_split_is_imported_into_the_same_folders(tmp_path: Path) -> None:
+    labelme(tmp_path / "labelme" / "val", random_map(1))
+    labelme(tmp_path / "labelme" / "train", random_map(2))
+    import_tool("labelme", tmp_path / "labelme", tmp_path / "given", split="val")
+    assert (read_label_png(tmp_path / "given" / "panoptic" / "a.png").ids == random_map(1).ids).all()
+    assert (tmp_path / "given" / "images" / "a.png").is_file()
+
+
 def test_tasks_for_label_studio(tmp_path: Path) -> None:
     pmap = random_map(1)
     given = import_tool("labelme", labelme(tmp_path / "labelme", pmap), tmp_path / "given").data

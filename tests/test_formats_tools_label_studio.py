@@ -125,7 +125,7 @@ def test_broken_regions(kind: str, value: dict[str, Any], message: str) -> None:
     [
         ({"original_width": 41}, "expected regions on one photo that was not turned"),
         ({"image_rotation": 90}, "expected regions on one photo that was not turned"),
-        ({"original_width": None, "original_height": None}, "expected regions on one photo"),
+        ({"original_width": None, "original_height": None}, "expected a width and a height"),
     ],
 )
 def test_regions_that_do_not_fit_together(change: dict[str, Any], message: str) -> None:

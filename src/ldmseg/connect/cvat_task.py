@@ -45,7 +45,7 @@ def complete_task(
     shapes = list(task.get_annotations().shapes)
     frames, masks = task.get_frames_info(), 0
     for number, info in enumerate(frames):
-        photo = np.asarray(read_image(task.get_frame(number).read()))
+        photo = np.asarray(read_image(task.get_frame(number, quality="original").read()))
         found = complete(segmenter, photo, info.name, [s for s in shapes if s.frame == number], rest)
         new = [LabeledShapeRequest(type="mask", frame=number, label_id=m.label_id, points=list(m.points), source="auto") for m in found]
         if new:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldmseg.atomic import write_json, write_text
-from ldmseg.data.convert import ConversionReport, convert_dataset, write_dataset
+from ldmseg.data.convert import ConversionReport, write_dataset
 from ldmseg.data.convert.staging import staged
 from ldmseg.data.datasets import FileDataset, PanopticDataset, load_dataset
 from ldmseg.errors import InputError
@@ -29,13 +29,14 @@ def import_tool(
     """Write a tool's export as a COCO panoptic data set: `images/`, and maps in `panoptic/` that `inpaint --partial` takes as they are.
 
     Args:
+        split: of several in the export, the one that is meant; the result has none.
         photos: a folder of the photos, by their names, where they do not lie with the export.
 
     Raises:
         InputError: the export is damaged, or something would be overwritten.
     """
     spec = f"{tool}:{root}" + ("" if split is None else f":{split}")
-    return convert_dataset(spec, output, "coco-panoptic", photos=photos, on_progress=on_progress)
+    return write_dataset(load_dataset(spec), output, "coco-panoptic", photos=photos, on_progress=on_progress)
 
 
 def export_tool(

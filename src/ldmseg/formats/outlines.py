@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldmseg.errors import InputError
+from ldmseg.formats.patches import outlines
 from ldmseg.panoptic import PanopticMap
-
-_STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
-"""(x, y) of the four directions, each a right turn from the one before."""
 
 
 def polygons(pmap: PanopticMap) -> dict[int, tuple[NDArray[np.int64], ...]]:
@@ -25,42 +23,8 @@ def polygons(pmap: PanopticMap) -> dict[int, tuple[NDArray[np.int64], ...]]:
     found = {}
     for segment, (left, top, width, height) in zip(pmap.segments, pmap.boxes.tolist(), strict=True):
         mask = pmap.ids[top : top + height, left : left + width] == segment.id
-        found[segment.id] = tuple(ring + np.array([left, top]) for ring in _rings(mask))
+        found[segment.id] = tuple(ring + np.array([left, top]) for ring in outlines(mask))
     return found
-
-
-def _rings(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """The rings of a mask, in its own coordinates: sides of pixels are joined end to end."""
-    inside = np.pad(mask, 1)
-    sides: dict[tuple[int, int], list[int]] = {}  # corner -> the directions of the sides that start there
-    above, below, before, after = inside[:-1, 1:-1], inside[1:, 1:-1], inside[1:-1, :-1], inside[1:-1, 1:]
-    for direction, (edge, shift) in enumerate(
-        ((below & ~above, (0, 0)), (before & ~after, (0, 0)), (above & ~below, (1, 0)), (after & ~before, (0, 1)))
-    ):
-        for y, x in np.argwhere(edge).tolist():
-            sides.setdefault((x + shift[0], y + shift[1]), []).append(direction)
-    rings = []
-    while sides:
-        start, first = next((corner, directions[0]) for corner, directions in sides.items())
-        corner, direction, ring = start, first, [(start, first)]
-        _take(sides, start, first)
-        while True:
-            corner = (corner[0] + _STEPS[direction][0], corner[1] + _STEPS[direction][1])
-            leaving = [*sides.get(corner, ()), *([first] if corner == start else ())]
-            direction = next(turn for turn in ((direction + 1) % 4, direction, (direction - 1) % 4) if turn in leaving)
-            if (corner, direction) == (start, first):
-                break
-            _take(sides, corner, direction)
-            ring.append((corner, direction))
-        turns = [corner for (corner, way), (_, last) in zip(ring, [ring[-1], *ring[:-1]], strict=True) if way != last]
-        rings.append(np.array(turns, dtype=np.int64))
-    return rings
-
-
-def _take(sides: dict[tuple[int, int], list[int]], corner: tuple[int, int], direction: int) -> None:
-    sides[corner].remove(direction)
-    if not sides[corner]:
-        del sides[corner]
 
 
 def coco_objects(pmap: PanopticMap, image_id: int | str = 1) -> list[dict[str, Any]]:

@@ -157,10 +157,11 @@ def task_regions(results: Sequence[Mapping[str, Any]], where: str) -> TaskRegion
     found = [region for region in results if geometry_of(region) is not None]
     if not found:
         return None
-    sizes = {(region.get("original_height"), region.get("original_width")) for region in found}
+    place = f"{where}: original_width, original_height"
+    sizes = {checked_size(region.get("original_height"), region.get("original_width"), place) for region in found}
     if len(sizes) > 1 or any(region.get("image_rotation") for region in found):
-        raise InputError(f"{where}: expected regions on one photo that was not turned, got sizes {quoted(sorted(map(str, sizes)))}")
-    return TaskRegions(tuple(found), *checked_size(*next(iter(sizes)), f"{where}: original_width, original_height"))
+        raise InputError(f"{where}: expected regions on one photo that was not turned, got sizes {quoted(sorted(sizes))}")
+    return TaskRegions(tuple(found), *next(iter(sizes)))
 
 
 def read_regions(task: TaskRegions, categories: Iterable[Category], where: str) -> list[Region]:

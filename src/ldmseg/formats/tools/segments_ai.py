@@ -57,6 +57,7 @@ def read_release(path: Path, labelset: str | None = None) -> Release:
     attributes = reader.value(dataset, "task_attributes", dict, "dataset")
     categories = tuple(_category(reader, entry, f"categories[{n}]") for n, entry in enumerate(reader.entries(attributes, "categories")))
     sets = {reader.value(entry, "name", str, "labelsets"): None for entry in reader.entries(dataset, "labelsets")}
+    reader.expect(bool(sets), "labelsets: expected at least one")
     name = choose_split(path, sets, "ground-truth" if labelset is None and "ground-truth" in sets else labelset)
     known = {category.id for category in categories}
     samples = [_sample(reader, entry, name, known, f"samples[{n}]") for n, entry in enumerate(reader.entries(dataset, "samples"))]
