@@ -44,7 +44,7 @@ def test_a_redirect_stays_https() -> None:
 
 def test_what_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, URLError("no such host"))
-    with pytest.raises(InputError, match="url: cannot fetch 'https://example.org/a.png': .*no such host"):
+    with pytest.raises(InputError, match=r"url: cannot fetch .*no such host"):
         fetch_image("https://example.org/a.png")
     answering(monkeypatch, b"<html>")
     with pytest.raises(InputError, match="no picture"):
