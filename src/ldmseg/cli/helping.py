@@ -116,7 +116,7 @@ def examples(path: str) -> tuple[str, ...]:
             f"ldmseg connect {tool} export coco-panoptic:out -o for-{tool} --names coco-panoptic:mine",
         ),
     }
-    return EXAMPLES.get(f"{tool} {verb}") or of_every_tool.get(verb, ())
+    return EXAMPLES.get(f"{tool} {verb}", of_every_tool.get(verb, ()))
 
 
 class Command(TyperCommand):
