@@ -18,13 +18,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ldmseg.training.autoencoder import AutoencoderStage
-from ldmseg.training.diffusion import DiffusionStage
-
 from ldmseg.config import load_config
 from ldmseg.errors import InputError
 from ldmseg.training.checkpoint import newest_checkpoint
 from ldmseg.training.loop import train
+from ldmseg.training.stages.autoencoder import AutoencoderStage
+from ldmseg.training.stages.diffusion import DiffusionStage
 
 
 class TimeIsUpError(Exception):

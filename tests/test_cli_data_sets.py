@@ -27,7 +27,7 @@ def test_show_draws_every_format(capsys: pytest.CaptureFixture[str], tmp_path: P
     result = done(capsys, "data", "show", "--data", f"{kind}:{tmp_path / 'data'}{split}", "-o", tmp_path / "sheet.png")
     assert result.err == f"{images} of {images} images drawn in {tmp_path / 'sheet.png'}\n"
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.width == 4 + (1 + maps) * 132  # a photo and everybody's map
+        assert sheet.width == 4 + (1 + maps) * 244  # a photo and everybody's map
 
 
 def test_show_names_a_broken_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import typer
@@ -159,12 +160,12 @@ def test_progress_on_a_terminal_leaves_nothing_behind(capsys: pytest.CaptureFixt
     assert err.rstrip().endswith("\x1b[2K")  # the bar's last line is erased
 
 
-def leaves() -> list[tuple[str, ...]]:
+def leaves(command: Any = None, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Every verb, as words."""
-    found = []
-    for name, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]
-        found += [(name, inner) for inner in command.commands] if hasattr(command, "commands") else [(name,)]
-    return found
+    command = command or typer.main.get_command(cli.app)
+    if not hasattr(command, "commands"):
+        return [path]
+    return [leaf for name, inner in command.commands.items() for leaf in leaves(inner, (*path, name))]
 
 
 @pytest.mark.parametrize("words", leaves())
@@ -174,23 +175,24 @@ def test_help_has_examples_and_cuts_nothing(capsys: pytest.CaptureFixture[str], 
     for word in words:
         command = command.commands[word]  # type: ignore[attr-defined]
     options = [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
-    lines = [line for line in shown.splitlines() if not line.lstrip().startswith("ldmseg ")]
+    lines = [line for line in shown.splitlines() if line.lstrip() not in helping.examples(" ".join(("ldmseg", *words)))]
     assert max(map(len, lines)) <= 80
     assert "<bool>" not in shown and "\u2026" not in shown
     words_shown = {word.rstrip(",") for line in lines for word in line.split()}
     assert set(options) <= words_shown
-    examples = helping.EXAMPLES[words[-1]]
+    examples = helping.examples(" ".join(("ldmseg", *words)))
     assert len(examples) == 2 and all(f"  {example}\n" in shown for example in examples)
 
 
-@pytest.mark.parametrize("example", [example for both in helping.EXAMPLES.values() for example in both])
-def test_examples_are_commands(example: str) -> None:
-    args = shlex.split(example)[1:]
-    typer.main.get_command(cli.app).make_context("ldmseg", args, resilient_parsing=False)
-    command = typer.main.get_command(cli.app)
-    while hasattr(command, "commands"):
-        command, args = command.commands[args[0]], args[1:]
-    command.make_context("x", args)  # raises at an unknown option or a wrong value
+@pytest.mark.parametrize("words", leaves())
+def test_examples_are_commands(words: tuple[str, ...]) -> None:
+    for example in helping.examples(" ".join(("ldmseg", *words))):
+        program, *args = shlex.split(example)
+        command: Any = typer.main.get_command(cli.app)
+        while program == "ldmseg" and hasattr(command, "commands"):
+            command, args = command.commands[args[0]], args[1:]
+        if program == "ldmseg":
+            command.make_context("x", args)  # raises at an unknown option or a wrong value
 
 
 @pytest.mark.parametrize("words", [(), ("data",), ("train",)])

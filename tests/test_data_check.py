@@ -224,7 +224,7 @@ def test_what_can_be_wrong_with_label_folders(tmp_path: Path) -> None:
     (tmp_path / "masks" / "b.png").unlink()
     data_trees.photo(tmp_path / "images" / "c.png", 3, 3)
     Image.new("L", (3, 3)).save(tmp_path / "masks" / "c.tif")
-    Image.new("LA", (3, 3)).save(tmp_path / "masks" / "d.png")
+    (tmp_path / "masks" / "d.png").write_bytes(b"no picture")
     (tmp_path / "masks" / ".hidden.png").write_text("not looked at")
     report = check_dataset(f"labels:{tmp_path}")
     assert found(report) == {

@@ -79,12 +79,44 @@ EXAMPLES = {
     ),
     "check": ("ldmseg data check --data labels:my-data:train", "ldmseg data check --data coco-panoptic:coco:val2017 --json"),
     "show": ("ldmseg data show --data scenes:12 -o sheet.png", "ldmseg data show --data labels:my-data:train -o sheet.png --columns 4"),
+    "cvat function": (
+        "ldmseg connect cvat function",
+        'cvat-cli task auto-annotate 7 --function-file "$(ldmseg connect cvat function)"',
+    ),
+    "cvat complete": (
+        "ldmseg connect cvat complete 7 --url http://localhost:8080 --user me",
+        "ldmseg connect cvat complete 7 --url http://localhost:8080 --user me --label thing --steps 50",
+    ),
+    "segments fetch": (
+        "ldmseg connect segments fetch release.json -o exported",
+        "ldmseg connect segments import exported -o mine",
+    ),
+    "segments upload": (
+        "ldmseg connect segments upload coco-panoptic:out --to me/street",
+        "ldmseg connect segments upload coco-panoptic:out --to me/street --unnamed 1",
+    ),
     "cache": (
         "ldmseg data cache --data labels:my-data:train --encoder stable-diffusion -o latents",
         "ldmseg train diffusion --config finetune -o runs/mine --set data.latents=latents",
     ),
 }
-"""Verb -> two commands that show what it is for."""
+"""Verb -> two commands that show what it is for; verbs of `connect` that one tool alone has are under TOOL VERB."""
+
+
+def examples(path: str) -> tuple[str, ...]:
+    """The examples of a command by its path, `ldmseg connect cvat import`."""
+    words = path.split()
+    if "connect" not in words:
+        return EXAMPLES.get(words[-1], ())
+    tool, verb = words[-2:]
+    of_every_tool = {
+        "import": (f"ldmseg connect {tool} import exported -o mine", f"ldmseg connect {tool} import exported -o mine --json"),
+        "export": (
+            f"ldmseg connect {tool} export coco-panoptic:out -o for-{tool}",
+            f"ldmseg connect {tool} export coco-panoptic:out -o for-{tool} --names coco-panoptic:mine",
+        ),
+    }
+    return EXAMPLES.get(f"{tool} {verb}", of_every_tool.get(verb, ()))
 
 
 class Command(TyperCommand):
@@ -95,10 +127,10 @@ class Command(TyperCommand):
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         super().format_help_text(ctx, formatter)
-        examples = EXAMPLES.get(self.name or "", ())
-        if examples:
+        listed = examples(ctx.command_path)
+        if listed:
             with formatter.section("Examples"):
-                for example in examples:
+                for example in listed:
                     formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -107,7 +139,7 @@ class Command(TyperCommand):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 group = next((name for name, members in GROUPS.items() if parameter.name in members), BASIC)
-                records[group].append((_named(record[0]), re.sub(r"default: \((.*?)\)", r"default: \1", record[1])))
+                records[group].append(_plain(*record))
         if sum(map(len, records.values())) <= FEW:
             records = {"Options": [record for group in records.values() for record in group]}
         for group, listed in records.items():
@@ -116,9 +148,18 @@ class Command(TyperCommand):
                     formatter.write_dl(listed, col_max=28)
 
 
-def _named(option: str) -> str:
-    """An option's names and its value, the value in a letter where its type says no more."""
-    return re.sub(r"<int( range)?>", "N", re.sub(r"<float( range)?>", "X", re.sub(r" <(list\[)?Path\]?>", "", " ".join(option.split()))))
+def _plain(option: str, words: str) -> tuple[str, str]:
+    """An option's names and its value, the value in a letter where its type says no more, and what it means.
+
+    A list of allowed values that is longer than a line stands in the second column, where it is wrapped.
+    """
+    named = re.sub(r" <(list\[)?Path\]?>", "", " ".join(option.split()))
+    named = re.sub(r"<int( range)?>", "N", re.sub(r"<float( range)?>", "X", named))
+    means = re.sub(r"default: \((.*?)\)", r"default: \1", words)
+    allowed = re.search(r"<([\w|-]{50,})>", named)
+    if allowed:
+        named, means = named.replace(allowed[0], "KIND"), f"{allowed[1].replace('|', ', ')}. {means}"
+    return named, means
 
 
 class Group(TyperGroup):
