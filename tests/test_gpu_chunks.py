@@ -26,17 +26,17 @@ def chunk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     spec.loader.exec_module(script)
     values = [
         f"init={tiny_pipeline(tmp_path / 'tiny')}",
-        "data={train: 'scenes:8', val: 'scenes:1:val', size: 32}",
-        "cache=false",
+        "data={train: 'scenes:8', val: 'scenes:1:val', size: 32, resize: square}",
         "optim={steps: 60, batch_size: 1, precision: fp32}",
-        "validation={every: 60, steps: 1, samples: 1}",
+        "validation={every: 60, samples: 1}",
+        "inference={num_inference_steps: 1}",
         "checkpoint={every: 10}",
     ]
     sets = [argument for value in values for argument in ("--set", value)]
 
     def call(name: str, minutes: float) -> dict[str, Any]:
         packed = ["--packed", str(tmp_path / name), "--minutes", str(minutes)]
-        monkeypatch.setattr(sys, "argv", ["gpu_chunks.py", "--config", "scenes-diffusion", *packed, *sets])
+        monkeypatch.setattr(sys, "argv", ["gpu_chunks.py", "--config", "finetune", *packed, *sets])
         script.main()
         return json.loads(capsys.readouterr().out)
 

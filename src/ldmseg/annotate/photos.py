@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 from ldmseg.formats.image import MAX_PIXELS, list_images, read_image
 
 EDIT_SIDE = 1280
@@ -87,7 +87,7 @@ def find_photos(given: Sequence[Path]) -> list[Photo]:
         try:
             path.name.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {path.name!r}") from error
+            raise InputError(f"images: expected file names that are text, for panoptic.json, got {quoted(path.name)}") from error
         found.append(_photo(path))
     return found
 
