@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 # One thread per test worker, so that two workers do not fight for two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env demo figures test slow check docs package clean
+.PHONY: help env demo figures test slow browser check docs package clean
 .DELETE_ON_ERROR:
 
 help:
@@ -54,6 +54,9 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(PYTEST) -m slow -p no:xdist
+
+browser: $(STAMP)
+	LDMSEG_BROWSER=1 $(PYTEST) -m slow -p no:xdist tests/test_annotate_browser.py
 
 package: $(STAMP)
 	rm -rf dist
