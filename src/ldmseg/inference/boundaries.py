@@ -26,7 +26,8 @@ WORKING_SIZE = 768
 class BoundarySettings:
     """How the border step weighs the photo, the labels and the drawing. Lengths are shares of the shorter side of the model's input.
 
-    The defaults were chosen by benchmarks/walker_constants.py on photos and scenes of neither the training nor the validation set.
+    The defaults were chosen by trials on 40 scenes of neither the training nor the validation set and on 24 training photos;
+    benchmarks/walker_constants.py compares others, for any model.
 
     Args:
         contrast: how much a step in colour hinders the walker (`random_walk`).
