@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -81,12 +82,7 @@ def cache(
             manifest = build_latent_cache(output, dataset, data, frozen.to(target), settings, progress.update)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; the same command goes on with {output}") from None
-    left_out = sum(len(shard.unreadable) for shard in manifest.shards)
-    if json:
-        print_json({"cache": str(output), "items": len(dataset), "unreadable": left_out, "shards": len(manifest.shards)})
-    else:
-        without = f", {left_out} of them without a photo" if left_out else ""
-        say(f"{len(dataset)} items{without} in {output}; train with --set data.latents={output}")
+    _tell(output, len(dataset), manifest.shards, "latents", json)
 
 
 def _features(source: str, overrides: list[str], output: Path, device: Any, stored: FeatureOptions, json: bool) -> None:
@@ -107,9 +103,13 @@ def _features(source: str, overrides: list[str], output: Path, device: Any, stor
             manifest = build_feature_cache(output, mixture, source, encoder, data, settings, progress.update)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; the same command goes on with {output}") from None
-    left_out = sum(len(shard.unreadable) for shard in manifest.shards)
+    _tell(output, len(mixture), manifest.shards, "features", json)
+
+
+def _tell(output: Path, items: int, shards: Sequence[Any], key: str, json: bool) -> None:
+    left_out = sum(len(shard.unreadable) for shard in shards)
     if json:
-        print_json({"cache": str(output), "items": len(mixture), "unreadable": left_out, "shards": len(manifest.shards)})
+        print_json({"cache": str(output), "items": items, "unreadable": left_out, "shards": len(shards)})
     else:
         without = f", {left_out} of them without a photo" if left_out else ""
-        say(f"{len(mixture)} items{without} in {output}; train with --set data.features={output}")
+        say(f"{items} items{without} in {output}; train with --set data.{key}={output}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PureWindowsPath
 
 from PIL import Image
@@ -80,6 +81,29 @@ class ToolFiles:
 def broken_record(source: Path, error: InputError) -> ToolRecord:
     """The place of an annotation that cannot be read, so that the others can be used and a check tells."""
     return ToolRecord(source.name, source.stem, source, None, None, str(error))
+
+
+def tool_files(
+    folder: Path,
+    names: Iterable[str],
+    found: Iterable[tuple[Path, str] | ToolRecord],
+    read: Callable[[Path, tuple[Category, ...]], PanopticMap],
+) -> ToolFiles:
+    """The records of a folder in which each photo has a JSON of its own.
+
+    Args:
+        names: of all categories.
+        found: each JSON and its photo's name, or the record of one that cannot be read.
+        read: the map of a JSON, with what names mean.
+    """
+    categories = named_categories(folder, names)
+    records = [
+        one
+        if isinstance(one, ToolRecord)
+        else ToolRecord(one[1], one[0].stem, one[0], path_inside(folder, one[1]), partial(read, one[0], categories))
+        for one in found
+    ]
+    return ToolFiles(categories, tuple(records))
 
 
 def photo_name(name: str, what: str) -> str:

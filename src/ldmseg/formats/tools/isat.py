@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category, JsonReader, open_document
-from ldmseg.formats.inside import path_inside
 from ldmseg.formats.patches import points_of, polygon, stroke
 from ldmseg.formats.regions import Region, checked_size, cutouts, paint
-from ldmseg.formats.tools.base import VOID_NAMES, ToolFiles, ToolRecord, broken_record, json_files, named_categories, photo_name
+from ldmseg.formats.tools.base import VOID_NAMES, ToolFiles, ToolRecord, broken_record, json_files, named_categories, photo_name, tool_files
 from ldmseg.panoptic import PanopticMap
 
 LINE_WIDTH = 5.0
@@ -40,15 +38,7 @@ def open_isat(root: Path, split: str | None = None) -> ToolFiles:
             found.append((path, photo_name(reader.value(_info(reader, document), "name", str, "info"), f"json: '{path}': info: name")))
         except InputError as error:
             found.append(broken_record(path, error))
-    categories = named_categories(folder, names)
-    records = []
-    for one in found:
-        if isinstance(one, ToolRecord):
-            records.append(one)
-        else:
-            path, name = one
-            records.append(ToolRecord(name, path.stem, path, path_inside(folder, name), partial(read_isat, path, categories)))
-    return ToolFiles(categories, tuple(records))
+    return tool_files(folder, names, found, read_isat)
 
 
 def read_isat(path: Path, categories: tuple[Category, ...] | None = None) -> PanopticMap:

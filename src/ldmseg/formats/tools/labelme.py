@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,10 +16,9 @@ from PIL import Image
 from ldmseg.errors import InputError, quoted, shortened
 from ldmseg.formats.coco_json import Category, JsonReader, open_document
 from ldmseg.formats.image import BROKEN_IMAGE, one_line, open_image
-from ldmseg.formats.inside import path_inside
 from ldmseg.formats.patches import Patch, ellipse, points_of, polygon, rectangle, stroke, union
 from ldmseg.formats.regions import Region, checked_size, cutouts, paint
-from ldmseg.formats.tools.base import VOID_NAMES, ToolFiles, ToolRecord, broken_record, json_files, named_categories, photo_name
+from ldmseg.formats.tools.base import VOID_NAMES, ToolFiles, ToolRecord, broken_record, json_files, named_categories, photo_name, tool_files
 from ldmseg.panoptic import PanopticMap
 
 LINE_WIDTH = 5.0
@@ -50,15 +48,7 @@ def open_labelme(root: Path, split: str | None = None) -> ToolFiles:
             found.append((path, name))
         except InputError as error:
             found.append(broken_record(path, error))
-    categories = named_categories(folder, names)
-    records = []
-    for one in found:
-        if isinstance(one, ToolRecord):
-            records.append(one)
-        else:
-            path, name = one
-            records.append(ToolRecord(name, path.stem, path, path_inside(folder, name), partial(read_labelme, path, categories)))
-    return ToolFiles(categories, tuple(records))
+    return tool_files(folder, names, found, read_labelme)
 
 
 def read_labelme(path: Path, categories: tuple[Category, ...] | None = None) -> PanopticMap:
