@@ -35,7 +35,6 @@ class Work:
     videos: list[Video]
     output: Path
     pictures: Pictures
-    every: int
     json: bool
 
     def first_frames(self) -> list[Photo]:
@@ -48,12 +47,11 @@ def checked(
     names: Sequence[str],
     output: Path,
     pictures: Pictures,
-    *,
-    every: int | None,
-    max_pixels: int | None,
-    json: bool,
     for_photos: Mapping[str, object],
     for_videos: Mapping[str, object],
+    *,
+    max_pixels: int | None,
+    json: bool,
 ) -> Iterator[Work]:
     """Everything that was named can be read; what was fetched is there while the block runs.
 
@@ -65,14 +63,14 @@ def checked(
     """
     with opened_sources(names) as sources:
         if not sources.videos:
-            _refuse({"--every": every, **for_videos}, "videos only, got photos")
+            _refuse(for_videos, "videos only, got photos")
         if sources.videos:
             _refuse(for_photos, f"photos only, got the video '{sources.named(str(sources.videos[0]))}'")
         videos = check_videos(sources.videos, output, max_pixels)
         with Progress("checking photos", enabled=not json) as progress:
             wanted = sources.photos or not videos
             photos = check_photos(sources.photos, output, pictures, progress.update, max_pixels) if wanted else []
-        yield Work(sources, photos, videos, output, pictures, every or 1, json)
+        yield Work(sources, photos, videos, output, pictures, json)
 
 
 def _refuse(asked: Mapping[str, object], expected: str) -> None:
@@ -86,6 +84,7 @@ def run(
     predict: Predict,
     follow: Follow,
     *,
+    every: int,
     batch_size: int,
     facts: dict[str, object],
     origin: Provenance,
@@ -116,7 +115,7 @@ def run(
             def maps_of(frames: Iterable[Image.Image], video: Video = video) -> Iterator[PanopticMap]:
                 return follow(video, frames)
 
-            one = write_video(video, maps_of, every=work.every, overlay=overlay, colors=given, on_progress=progress.update, origin=origin)
+            one = write_video(video, maps_of, every=every, overlay=overlay, colors=given, on_progress=progress.update, origin=origin)
         clips.append(asdict(one))
     for entry in (*written, *clips):
         entry["file"] = work.sources.named(entry["file"])

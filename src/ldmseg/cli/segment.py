@@ -66,8 +66,8 @@ def segment(
     asked = {name: value for name, value in options.asked(locals()).items() if name != "strength"}
     _check_strength(strength)
     pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
-    only = {"for_photos": {"--captions": captions}, "for_videos": {"--strength": strength}}
-    with checked(images, output, pictures, every=every, max_pixels=max_pixels, json=json, **only) as work:
+    for_photos, for_videos = {"--captions": captions}, {"--every": every, "--strength": strength}
+    with checked(images, output, pictures, for_photos, for_videos, max_pixels=max_pixels, json=json) as work:
         from ldmseg.cli.models import load_pipeline
         from ldmseg.models.loading import model_folder
 
@@ -86,7 +86,7 @@ def segment(
             return segment_frames(pipe, frames, seed=noise, strength=strength, **asked)
 
         origin = made_by("segment", model, model_folder(model), seed, pipe.options.updated({**asked, "strength": strength}))
-        run(work, predict, follow, batch_size=batch_size, facts={"model": model, "seed": seed}, origin=origin)
+        run(work, predict, follow, every=every or 1, batch_size=batch_size, facts={"model": model, "seed": seed}, origin=origin)
 
 
 def inpaint(
@@ -164,9 +164,9 @@ def inpaint(
         raise InputError(f"--certain: expected with --method refine only, got --method {method}")
     _check_strength(strength)
     pictures = Pictures(() if no_overlay else (OVERLAY, PANELS, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
-    for_videos = {} if method == "refine" else {f"--strength with --method {method}": strength}
-    only = {"for_photos": {"--captions": captions, "--certain": certain}, "for_videos": for_videos}
-    with checked(images, output, pictures, every=every, max_pixels=max_pixels, json=json, **only) as work:
+    for_photos = {"--captions": captions, "--certain": certain}
+    for_videos = {"--every": every} if method == "refine" else {"--every": every, f"--strength with --method {method}": strength}
+    with checked(images, output, pictures, for_photos, for_videos, max_pixels=max_pixels, json=json) as work:
         from ldmseg.formats.image import MAX_PIXELS
         from ldmseg.formats.label_png import read_label_png
         from ldmseg.formats.painting import doubts, named_color, read_painting
@@ -213,7 +213,16 @@ def inpaint(
 
         origin = made_by("inpaint", model, model_folder(model), seed, pipe.options.updated(asked))
         colors = {path: painting.colors for path, painting in first.items()}
-        run(work, predict, follow, batch_size=batch_size, facts={"model": model, "seed": seed}, origin=origin, colors=colors)
+        run(
+            work,
+            predict,
+            follow,
+            every=every or 1,
+            batch_size=batch_size,
+            facts={"model": model, "seed": seed},
+            origin=origin,
+            colors=colors,
+        )
 
 
 def _check_strength(strength: float | None) -> None:
