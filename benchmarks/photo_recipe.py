@@ -4,13 +4,13 @@
 
 MODEL is a pipeline without a backbone that has seen no photos; DATA is the folder of the sets that the preset `photos-128` names. Each
 training is measured on numbers 70 to 99 of coco100, which none of them sees: unaided in 20 steps (three seeds of sampling), and completed
-from points, strokes and 70 % holes. Trainings resume and finished ones are kept, so that a second call with more variants or seeds adds to
-the first.
+from points, strokes and 70 % holes. Trainings resume, and finished ones keep their figures in RUNS; the result holds all that are there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 from statistics import mean, stdev
@@ -22,6 +22,7 @@ from inpainting import Shrunk
 from photos import SIDE, completed, unaided
 
 from ldmseg import LDMSegPipeline, load_config, load_dataset
+from ldmseg.atomic import write_json
 from ldmseg.training.loop import train
 from ldmseg.training.stages.diffusion import DiffusionStage
 
@@ -86,19 +87,24 @@ def main() -> None:
     if not Path("data").exists():
         Path("data").symlink_to(arguments.data)
     begin = LDMSegPipeline.from_pretrained(arguments.init)
+    for seed in arguments.seeds:
+        for variant in arguments.variants:
+            run = Path(f"{variant.replace(' ', '-')}-{arguments.steps}-{seed}")
+            if not (run / "figures.json").exists():
+                config = load_config("photos-128", overrides(variant, seed, arguments))
+                pipe = LDMSegPipeline.from_pretrained(train(DiffusionStage(config), config, run))
+                pipe.set_progress_bar_config(disable=True)
+                write_json(run / "figures.json", measured(pipe, arguments.data))
     figures: dict[str, Any] = {"training_steps": arguments.steps, "init": model(begin), "variants": {}}
-    for variant in arguments.variants:
-        rows = []
-        for seed in arguments.seeds:
-            config = load_config("photos-128", overrides(variant, seed, arguments))
-            pipe = LDMSegPipeline.from_pretrained(train(DiffusionStage(config), config, Path(f"{variant.replace(' ', '-')}-{seed}")))
-            pipe.set_progress_bar_config(disable=True)
-            rows.append({"seed": seed, **measured(pipe, arguments.data)})
-            print(variant, rows[-1], flush=True)
-        keys = [key for key in rows[0] if key != "seed"]
-        spread = {key: round(stdev(row[key] for row in rows), 2) for key in keys} if len(rows) > 1 else None
-        means = {key: round(mean(row[key] for row in rows), 2) for key in keys}
-        figures["variants"][variant] = {"settings": VARIANTS[variant], "mean": means, "deviation": spread, "seeds": rows}
+    for variant in VARIANTS:
+        files = sorted(Path().glob(f"{variant.replace(' ', '-')}-{arguments.steps}-*/figures.json"))
+        rows = [{"seed": int(file.parent.name.rsplit("-", 1)[1]), **json.loads(file.read_text(encoding="utf-8"))} for file in files]
+        if rows:
+            keys = [key for key in rows[0] if key != "seed"]
+            spread = {key: round(stdev(row[key] for row in rows), 2) for key in keys} if len(rows) > 1 else None
+            means = {key: round(mean(row[key] for row in rows), 2) for key in keys}
+            figures["variants"][variant] = {"settings": VARIANTS[variant], "mean": means, "deviation": spread, "seeds": rows}
+            print(variant, means, spread, flush=True)
     write_result("photo_recipe", figures, command)
 
 
