@@ -47,6 +47,8 @@ def area_weights(ids: NDArray[np.integer], cells: NDArray[np.float32], downscale
     weights = np.where(found == VOID, 0.0, areas**-power)[inverse].reshape(ids.shape)
     padding = [(0, count * downscale - length) for count, length in zip(cells.shape, ids.shape, strict=True)]
     shape = (cells.shape[0], downscale, cells.shape[1], downscale)
-    totals, labelled = (np.pad(x, padding, mode="edge").reshape(shape).sum(axis=(1, 3)) for x in (weights, (ids != VOID).astype(np.float64)))
+    totals, labelled = (
+        np.pad(x, padding, mode="edge").reshape(shape).sum(axis=(1, 3)) for x in (weights, (ids != VOID).astype(np.float64))
+    )
     weighted = cells * totals / np.maximum(labelled, 1)
     return (weighted * (cells.sum() / weighted.sum())).astype(np.float32) if weighted.any() else cells
