@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--init", type=Path, required=True, help="pipeline to begin with")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--backbone", type=Path, required=True, help="weights of EfficientNet-Lite0")
-    parser.add_argument("--steps", type=int, default=450, help="optimisation steps of each training")
+    parser.add_argument("--steps", type=int, default=400, help="optimisation steps of each training")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the training")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     arguments = parser.parse_args()
