@@ -142,6 +142,7 @@ def test_settings_that_the_user_knows_better(capsys: pytest.CaptureFixture[str],
 
 
 # --------------------------------------------------------------------------------------------------------------------- stage 1
+@pytest.mark.slow
 def test_stage_1_is_what_training_takes(capsys: pytest.CaptureFixture[str], tmp_path: Path, sources: Sources, small: Path) -> None:
     folder = tmp_path / "autoencoder"
     said = done(capsys, "convert-checkpoint", small, "-o", folder).err
