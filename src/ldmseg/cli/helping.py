@@ -41,11 +41,7 @@ GROUPS = {
 FEW = 8
 
 EXAMPLES = {
-    "segment": (
-        "ldmseg segment photo.jpg -o out",
-        "ldmseg segment holiday/ -o out --ensemble-size 8",
-        "ldmseg segment clip.mp4 -o out --every 5",
-    ),
+    "segment": ("ldmseg segment photo.jpg holiday/ -o out --ensemble-size 8", "ldmseg segment clip.mp4 -o out --every 5"),
     "inpaint": (
         "ldmseg inpaint photo.jpg --partial strokes.png -o out",
         "ldmseg inpaint photos/ --partial painted/ --unknown white --clean-partial -o out",
