@@ -165,7 +165,9 @@ def inpaint(
     _check_strength(strength)
     pictures = Pictures(() if no_overlay else (OVERLAY, PANELS, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
     for_photos = {"--captions": captions, "--certain": certain}
-    for_videos = {"--every": every} if method == "refine" else {"--every": every, f"--strength with --method {method}": strength}
+    for_videos: dict[str, object] = {"--every": every}
+    if method != "refine":
+        for_videos[f"--strength with --method {method}"] = strength
     with checked(images, output, pictures, for_photos, for_videos, max_pixels=max_pixels, json=json) as work:
         from ldmseg.formats.image import MAX_PIXELS
         from ldmseg.formats.label_png import read_label_png
