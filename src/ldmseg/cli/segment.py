@@ -165,10 +165,9 @@ def inpaint(
     _check_strength(strength)
     pictures = Pictures(() if no_overlay else (OVERLAY, PANELS, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
     for_photos = {"--captions": captions, "--certain": certain}
-    for_videos: dict[str, object] = {"--every": every}
-    if method != "refine":
-        for_videos[f"--strength with --method {method}"] = strength
-    with checked(images, output, pictures, for_photos, for_videos, max_pixels=max_pixels, json=json) as work:
+    with checked(images, output, pictures, for_photos, {"--every": every}, max_pixels=max_pixels, json=json) as work:
+        if strength is not None and method != "refine" and not work.videos:
+            raise InputError(f"--strength: expected with --method refine or a video only, got --method {method}")
         from ldmseg.formats.image import MAX_PIXELS
         from ldmseg.formats.label_png import read_label_png
         from ldmseg.formats.painting import doubts, named_color, read_painting
@@ -188,14 +187,12 @@ def inpaint(
         texts = _captions(captions, work.photos)
         pipe = load_pipeline(model, device)
 
-        def given_for(photo: Photo) -> Painting:
-            painting = painted(partials[photo.path], photo.pixels)
+        def warn(path: Path, painting: Painting) -> None:
             for doubt in doubts(painting) if method != "refine" else ():
-                say(f"ldmseg: warning: {partials[photo.path]}: {doubt}")
-            return painting
+                say(f"ldmseg: warning: {partials[path]}: {doubt}")
 
         def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
-            paintings = [given_for(photo) for photo in batch]
+            paintings = [painted(partials[photo.path], photo.pixels) for photo in batch]
             given = [painting.map for painting in paintings]
             certain_pixels = None
             if masks is not None:
@@ -203,28 +200,25 @@ def inpaint(
             generators = [photo_generator(seed, photo.path) for photo in batch]
             prompt = None if texts is None else [texts[photo.path] for photo in batch]
             out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, **asked)
+            for photo, painting in zip(batch, paintings, strict=True):
+                warn(photo.path, painting)
             return _predictions(out, paintings)
 
-        first = {photo.path: given_for(photo) for photo in work.first_frames()}
+        first = {photo.path: painted(partials[photo.path], photo.pixels) for photo in work.first_frames()}
 
         def follow(video: Video, frames: Iterable[Image.Image]) -> Iterator[PanopticMap]:
             from ldmseg.segmenters.video import segment_frames
 
             noise = photo_generator(seed, video.path).initial_seed()
-            return segment_frames(pipe, frames, partial=first[video.path].map, seed=noise, **asked)
+            maps = segment_frames(pipe, frames, partial=first[video.path].map, seed=noise, **asked)
+            yield next(maps)
+            warn(video.path, first[video.path])
+            yield from maps
 
         origin = made_by("inpaint", model, model_folder(model), seed, pipe.options.updated(asked))
         colors = {path: painting.colors for path, painting in first.items()}
-        run(
-            work,
-            predict,
-            follow,
-            every=every or 1,
-            batch_size=batch_size,
-            facts={"model": model, "seed": seed},
-            origin=origin,
-            colors=colors,
-        )
+        facts: dict[str, object] = {"model": model, "seed": seed}
+        run(work, predict, follow, every=every or 1, batch_size=batch_size, facts=facts, origin=origin, colors=colors)
 
 
 def _check_strength(strength: float | None) -> None:
