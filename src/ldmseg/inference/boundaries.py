@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from skimage.color import rgb2lab
-from skimage.segmentation import watershed
 
+from ldmseg.inference.edges import flood
 from ldmseg.inference.walker import random_walk
 from ldmseg.panoptic import VOID, PanopticMap, nearest_indices
 
@@ -134,7 +133,7 @@ def _flooded(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
     for thin in np.setdiff1d(coarse, settled):
         inside = (coarse == thin) & (view.given == VOID)
         settled[inside & (depth >= depth[inside].max(initial=0))] = thin
-    return watershed(_gradient(view.photo), settled) if (settled != VOID).any() else coarse
+    return flood(view.photo, settled) if (settled != VOID).any() else coarse
 
 
 def _walked(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
@@ -197,9 +196,3 @@ def distance_inside(ids: NDArray[np.integer]) -> NDArray[np.float64]:
     edge[1:] |= down
     edge[:-1] |= down
     return ndimage.distance_transform_edt(~edge) if edge.any() else np.full(ids.shape, np.inf)
-
-
-def _gradient(photo: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(H, W) length of the gradient of the colours, in CIELAB."""
-    channels = [ndimage.gaussian_filter(c, 0.7) for c in np.moveaxis(rgb2lab(photo), -1, 0)]
-    return np.sqrt(sum(ndimage.sobel(c, 0) ** 2 + ndimage.sobel(c, 1) ** 2 for c in channels))

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.color import rgb2lab
 from torch import Tensor
 
+from ldmseg.inference.edges import lab
 from ldmseg.inference.grid_solver import GridSystem
 
 LEAST_WEIGHT = 1e-10
@@ -65,7 +65,8 @@ def random_walk(
 
 def edge_weights(photo: NDArray[np.uint8], contrast: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(H, W - 1) weights of each pixel's edge to its right neighbour, and (H - 1, W) to the one below; 1 where colours are the same."""
-    lab = rgb2lab(photo)
-    spread = float(lab.std()) or 1.0  # of a photo of one colour all weights are 1
+    colors = lab(photo)  # (3, H, W)
+    spread = float(colors.std(dtype=np.float64)) or 1.0  # of a photo of one colour all weights are 1
     scale = -contrast / (10 * math.sqrt(3) * spread)
-    return tuple(np.exp(scale * np.square(np.diff(lab, axis=axis)).sum(-1)) + LEAST_WEIGHT for axis in (1, 0))  # type: ignore[return-value]
+    steps = (np.square(np.diff(colors, axis=axis)).sum(0).astype(np.float64) for axis in (2, 1))
+    return tuple(np.exp(scale * step) + LEAST_WEIGHT for step in steps)  # type: ignore[return-value]
