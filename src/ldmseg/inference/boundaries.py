@@ -103,14 +103,21 @@ def refine_boundaries(
     """
     side = min(drawn.shape) if side is None else min(side, *drawn.shape)
     ids = _divided(_View(photo, given, drawn.ids, side), settings)
-    return drawn.with_ids(np.where(given != VOID, given, np.where(drawn.ids != VOID, ids, VOID)))
+    if len(drawn.run_index) and drawn.run_index.min() < 0:  # some of it is void
+        ids = np.where(drawn.ids != VOID, ids, VOID)
+    return drawn.with_ids(_with_given(ids, given))
 
 
 def spread(partial: PanopticMap, photo: NDArray[np.uint8], settings: BoundarySettings = DEFAULT) -> PanopticMap:
     """(H, W) the given segments over the whole photo: the border step without a drawing. Void where nothing is given at all."""
     nothing = np.full_like(partial.ids, VOID)
     ids = _divided(_View(photo, partial.ids, nothing, min(partial.shape)), settings)
-    return partial.with_ids(np.where(partial.ids != VOID, partial.ids, ids))
+    return partial.with_ids(_with_given(ids, partial.ids))
+
+
+def _with_given(ids: NDArray[np.integer], given: NDArray[np.integer]) -> NDArray[np.integer]:
+    known = given != VOID
+    return np.where(known, given, ids) if known.any() else ids
 
 
 def _divided(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
@@ -184,7 +191,7 @@ def _cells(size: int, target: int) -> NDArray[np.intp]:
 
 
 def _enlarged(ids: NDArray[np.integer], shape: tuple[int, int]) -> NDArray[np.integer]:
-    return ids[np.ix_(_cells(shape[0], ids.shape[0]), _cells(shape[1], ids.shape[1]))]
+    return ids.take(_cells(shape[1], ids.shape[1]), axis=1).take(_cells(shape[0], ids.shape[0]), axis=0)  # whole rows last
 
 
 def distance_inside(ids: NDArray[np.integer]) -> NDArray[np.float64]:

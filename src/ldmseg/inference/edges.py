@@ -18,10 +18,10 @@ _DARK = 0.008856
 """Below this share of white, lightness is a line and not a cube root (CIE 1976)."""
 
 
-def lab(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W, 3) sRGB -> (3, H, W) CIELAB under D65: scikit-image's `rgb2lab` to 1e-4, in single precision and a third of its time."""
-    linear = torch.from_numpy(_LINEAR.take(photo.reshape(-1, 3).T))  # (3, H W)
-    xyz = torch.from_numpy(_XYZ) @ linear  # as shares of white
+def lab(photo: NDArray[np.uint8], dtype: type[np.floating] = np.float64) -> NDArray:
+    """(H, W, 3) sRGB -> (3, H, W) CIELAB under D65: scikit-image's `rgb2lab`, in single precision in a third of its time."""
+    linear = torch.from_numpy(_LINEAR.astype(dtype).take(photo.reshape(-1, 3).T))  # (3, H W)
+    xyz = torch.from_numpy(_XYZ.astype(dtype)) @ linear  # as shares of white
     f = torch.where(xyz > _DARK, xyz.pow(1 / 3), 7.787 * xyz + 16 / 116)
     found = torch.stack([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
     return found.view(3, *photo.shape[:2]).numpy()
@@ -29,7 +29,7 @@ def lab(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def gradient(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(H, W) length of the gradient of the colours in CIELAB: Sobel's differences of a slightly smoothed photo."""
-    smooth = lab(photo)
+    smooth = lab(photo, np.float32)
     for axis in (1, 2):
         smooth = _smoothed(smooth, axis, _GAUSSIAN)
     slopes = (_difference(_smoothed(smooth, 3 - axis, (2.0, 1.0)), axis) for axis in (1, 2))
@@ -85,7 +85,7 @@ def _gaussian(deviation: float) -> tuple[float, ...]:
 
 _GAUSSIAN = _gaussian(SMOOTHING)
 _WHITE = np.array(xyz_tristimulus_values(illuminant="D65", observer="2"))
-_XYZ = (rgb2xyz(np.eye(3)[None])[0] / _WHITE).T.astype(np.float32)
+_XYZ = (rgb2xyz(np.eye(3)[None])[0] / _WHITE).T
 """(3, 3) linear RGB -> XYZ as shares of white; a primary at full strength is the same with and without gamma."""
-_LINEAR = (rgb2xyz(np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2))[0, :, 1] / _WHITE[1]).astype(np.float32)
+_LINEAR = rgb2xyz(np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2))[0, :, 1] / _WHITE[1]
 """(256,) the linear value of each byte: a grey's luminance."""

@@ -66,7 +66,7 @@ def random_walk(
 def edge_weights(photo: NDArray[np.uint8], contrast: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(H, W - 1) weights of each pixel's edge to its right neighbour, and (H - 1, W) to the one below; 1 where colours are the same."""
     colors = lab(photo)  # (3, H, W)
-    spread = float(colors.std(dtype=np.float64)) or 1.0  # of a photo of one colour all weights are 1
+    spread = float(colors.std()) or 1.0  # of a photo of one colour all weights are 1
     scale = -contrast / (10 * math.sqrt(3) * spread)
-    steps = (np.square(np.diff(colors, axis=axis)).sum(0).astype(np.float64) for axis in (2, 1))
+    steps = (np.square(np.diff(colors, axis=axis)).sum(0) for axis in (2, 1))
     return tuple(np.exp(scale * step) + LEAST_WEIGHT for step in steps)  # type: ignore[return-value]
