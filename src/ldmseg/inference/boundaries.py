@@ -17,6 +17,8 @@ from ldmseg.panoptic import VOID, PanopticMap, nearest_indices
 
 WALKER_PIXELS = 2**16
 """On a larger photo the walk takes place at this many pixels, since its linear system grows, and borders are found at the photo's size."""
+FLOODED_CELLS = 2
+"""Pixels of that smaller picture, on each side of a border, that are divided anew at the photo's size."""
 WORKING_SIZE = 768
 """Pixels of the longer side, above which borders are found on a smaller picture."""
 
@@ -134,13 +136,15 @@ def _flooded(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
     factor = math.sqrt(view.given.size / WALKER_PIXELS)
     if factor <= 1:
         return _walked(view, settings)
-    coarse = _enlarged(_walked(view.shrunk(factor), settings), view.given.shape)
-    depth = distance_inside(coarse)
-    settled = np.where((view.given == VOID) & (depth > 2 * factor), coarse, view.given)
-    for thin in np.setdiff1d(coarse, settled):
-        inside = (coarse == thin) & (view.given == VOID)
-        settled[inside & (depth >= depth[inside].max(initial=0))] = thin
-    return flood(view.photo, settled) if (settled != VOID).any() else coarse
+    small = view.shrunk(factor)
+    walked = _walked(small, settings)
+    depth = distance_inside(walked)
+    settled = np.where(depth >= FLOODED_CELLS, walked, VOID)
+    for thin in np.setdiff1d(walked, np.append(settled, small.given)):
+        inside = walked == thin
+        settled[inside & (depth >= depth[inside].max())] = thin
+    settled = _with_given(_enlarged(settled, view.given.shape), view.given)
+    return flood(view.photo, settled) if (settled != VOID).any() else _enlarged(walked, view.given.shape)
 
 
 def _walked(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:

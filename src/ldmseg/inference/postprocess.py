@@ -186,14 +186,14 @@ def _decide(result: Tensor, logits: Tensor, ids: Tensor, axes: tuple[_Axis, _Axi
     below, right = rows.after(above), columns.after(left)
     corners = torch.stack([logits[:, i, j] for i in (above, below) for j in (left, right)])  # (4, K, C)
     rivals = corners.amax(0) >= corners.amin(0).amax(0)  # (K, C)
-    counts, order = rivals.sum(0), (~rivals).byte().argsort(dim=0, stable=True)  # of each cell, rivals first
+    numbers, order = rivals.sum(0), (~rivals).byte().argsort(dim=0, stable=True)  # of each cell, rivals first
     area = int(rows.count.max()) * int(columns.count.max())
-    for count in counts.unique().tolist():
-        for some in (counts == count).nonzero().flatten().split(max(1, BAND // (4 * area))):
+    for number in numbers.unique().tolist():
+        for some in (numbers == number).nonzero().flatten().split(max(1, BAND // (4 * area))):
             i, j = rows.pixels(above[some])[:, :, None], columns.pixels(left[some])[:, None, :]  # (c, m, 1), (c, 1, n)
             down, across = rows.share[i], columns.share[j]
             largest = winner = torch.empty(0)
-            for place in range(count):
+            for place in range(number):
                 rival = order[place, some]
                 a, b, c, d = corners[:, rival, some][:, :, None, None]
                 value = (a * (1 - down) + c * down) * (1 - across) + (b * (1 - down) + d * down) * across  # (c, m, n)
