@@ -105,7 +105,7 @@ def _training_seconds(count: int, steps: int, config: str) -> float:
 
 def _short(steps: int) -> list[str]:
     """A training of some steps of 16 samples without validation pictures."""
-    settings = (f"optim.steps={steps}", "optim.batch_size=16", "data.workers=0", "data.val=scenes:1:val")
+    settings = (f"optim.steps={steps}", "optim.batch_size=16", "data.workers=0", "data.train=scenes:64:train", "data.val=scenes:1:val")
     return [word for setting in settings for word in ("--set", setting)]
 
 

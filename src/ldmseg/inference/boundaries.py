@@ -15,7 +15,7 @@ from ldmseg.inference.edges import flood
 from ldmseg.inference.walker import random_walk
 from ldmseg.panoptic import VOID, PanopticMap, nearest_indices
 
-WALKER_PIXELS = 2**16
+WALKER_PIXELS = 2**15
 """On a larger photo the walk takes place at this many pixels, since its linear system grows, and borders are found at the photo's size."""
 FLOODED_CELLS = 2
 """Pixels of that smaller picture, on each side of a border, that are divided anew at the photo's size."""
