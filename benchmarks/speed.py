@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the rows with quality")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--against", help="a commit whose code is measured beside this one's (stages, large)")
+    parser.add_argument("--quality", action=argparse.BooleanOptionalAction, default=True, help="of stages and large: also their PQ")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
@@ -72,6 +73,7 @@ def main() -> None:
         seeds=arguments.seeds,
         rounds=arguments.rounds,
         against=arguments.against,
+        with_quality=arguments.quality,
         device=device,
     )
     for name in arguments.figures:

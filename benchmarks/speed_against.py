@@ -78,7 +78,8 @@ def stages(setting: Setting) -> dict[str, Any]:
     with sides(setting) as found, tempfile.TemporaryDirectory() as folder:
         figures = _timed(found, setting, Path(folder), VGA, FEW_STEPS)
         asked = {"photos": setting.photos_name, "scenes": len(setting.scenes), "seeds": setting.seeds, "steps": FEW_STEPS}
-        figures["pq"] = {name: side.ask("quality", **asked) for name, side in found.items()}
+        if setting.with_quality:
+            figures["pq"] = {name: side.ask("quality", **asked) for name, side in found.items()}
     return figures
 
 
@@ -87,7 +88,8 @@ def large(setting: Setting) -> dict[str, Any]:
     with sides(setting) as found, tempfile.TemporaryDirectory() as folder:
         figures = _timed(found, setting, Path(folder), TWELVE_MEGAPIXELS, LARGE_STEPS)
         asked = {"photos": setting.photos_name, "count": LARGE_PHOTOS, "size": TWELVE_MEGAPIXELS, "steps": LARGE_STEPS}
-        figures["pq"] = {name: side.ask("enlarged", **asked) for name, side in found.items()}
+        if setting.with_quality:
+            figures["pq"] = {name: side.ask("enlarged", **asked) for name, side in found.items()}
     return figures
 
 

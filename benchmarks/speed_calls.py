@@ -43,6 +43,7 @@ class Setting:
     seeds: list[int]
     rounds: int
     against: str | None
+    with_quality: bool
     device: torch.device
 
     @property

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from _timing import Clock
-from photos import unaided
 from speed_sizes import enlarged_map, resized
 
 import ldmseg
@@ -59,6 +58,8 @@ class Worker:
 
     def quality(self, photos: str, scenes: int, seeds: list[int], steps: int) -> dict[str, float]:
         """PQ in percent."""
+        from photos import unaided  # with much that timing alone does not need
+
         generated = load_dataset(f"scenes:{scenes}:val", size=self.pipe.config["image_size"])
         return {
             "photos": unaided(self.pipe, load_dataset(photos), seeds, num_inference_steps=steps)["pq"],
