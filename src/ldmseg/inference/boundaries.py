@@ -15,8 +15,9 @@ from ldmseg.inference.edges import flood
 from ldmseg.inference.walker import random_walk
 from ldmseg.panoptic import VOID, PanopticMap, nearest_indices
 
-WALKER_PIXELS = 2**15
-"""On a larger photo the walk takes place at this many pixels, since its linear system grows, and borders are found at the photo's size."""
+WALKER_PIXELS, DRAWN_PIXELS = 2**16, 2**15
+"""On a larger photo the walk takes place at this many pixels, since its linear system grows, and borders are found at the photo's size. The
+second is where nothing is given: a drawing is coarse."""
 FLOODED_CELLS = 2
 """Pixels of that smaller picture, on each side of a border, that are divided anew at the photo's size."""
 WORKING_SIZE = 768
@@ -133,7 +134,7 @@ def _divided(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
 
 def _flooded(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
     """The walk's result; of a picture too large for it, a smaller one's with its borders moved to the nearest edges."""
-    factor = math.sqrt(view.given.size / WALKER_PIXELS)
+    factor = math.sqrt(view.given.size / (WALKER_PIXELS if (view.given != VOID).any() else DRAWN_PIXELS))
     if factor <= 1:
         return _walked(view, settings)
     small = view.shrunk(factor)
