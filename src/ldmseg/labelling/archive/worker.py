@@ -1,0 +1,140 @@
+"""A process that labels shards for the local engine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from ldmseg.errors import InputError
+from ldmseg.labelling.archive.job import ShardDone
+from ldmseg.labelling.archive.plan import Shard, read_shard
+from ldmseg.labelling.archive.work import Work
+
+if TYPE_CHECKING:
+    from ldmseg.segmenters import Segmenter
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Where libraries read, when they are loaded, how many threads they may use."""
+
+MakeSegmenter = Callable[[], "Segmenter"]
+"""Makes a segmenter in the process that uses it; it is sent there, so it must be a function of a module, perhaps with `partial`."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The segmenter is loaded."""
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """So many photos of the shard are done, with these failures among them."""
+
+    photos: int
+    failures: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run cannot go on: `message` in one line; `crash` is the traceback of a programming error."""
+
+    message: str
+    crash: str | None = None
+
+
+Message = Ready | BatchDone | ShardDone | Stopped
+
+
+def work_on(connection: Connection, make: MakeSegmenter, work: Work, finishers: int) -> None:
+    """Label the shards that come through the connection until None comes."""
+    stay_with_parent()
+    try:
+        from ldmseg.labelling.archive.shard import label_shard
+
+        segmenter = make()
+        connection.send(Ready())
+        with _finishing(finishers) as finishing:
+            while (shard := connection.recv()) is not None:
+                connection.send(label_shard(work, shard, segmenter, lambda *done: connection.send(BatchDone(*done)), finishing))
+    except BrokenExecutor:
+        os._exit(1)  # a process that finished maps was killed: as if this one had been
+    except (EOFError, BrokenPipeError):
+        os._exit(1)  # the run is over
+    except BaseException as error:
+        connection.send(stopped(error))
+
+
+def stopped(error: BaseException) -> Stopped:
+    """What ends a run, for the process that tells it."""
+    if isinstance(error, InputError):
+        return Stopped(str(error))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error):
+        return Stopped("out of memory; use fewer --workers or a smaller --batch-size")
+    if isinstance(error, OSError):
+        return Stopped(f"'{os.fsdecode(error.filename)}': {error.strerror}" if error.filename else str(error.strerror or error))
+    return Stopped(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def stay_with_parent() -> None:
+    """End with the process that started this one, even if it is killed; and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _finishing(processes: int) -> Iterator[Executor | None]:
+    if not processes:
+        yield None
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_finisher)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_finisher() -> None:
+    stay_with_parent()
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+
+
+def measure(connection: Connection, make: MakeSegmenter, work: Work, shard: Shard, threads: tuple[int, ...]) -> None:
+    """Send the seconds a photo that each number of threads takes, {threads: seconds}, and the megabytes of this process."""
+    stay_with_parent()
+    try:
+        import torch
+
+        from ldmseg.labelling.archive.loading import load
+        from ldmseg.labelling.archive.shard import label_batch
+
+        loaded = (load(item, work.job, work.roots) for item in read_shard(work.state, shard))
+        good = [one for one, _ in zip((one for one in loaded if one.error is None), range(work.job.batch_size), strict=False)]
+        segmenter, seconds = make(), dict[int, float]()
+        torch.set_num_threads(threads[0])
+        for number in (threads[0], *threads) if good else ():  # the first time it warms up
+            torch.set_num_threads(number)
+            began = time.perf_counter()
+            label_batch(good, segmenter, work.job.seed)
+            seconds[number] = (time.perf_counter() - began) / len(good)
+        import psutil
+
+        connection.send((seconds, psutil.Process().memory_info().rss / 2**20))
+    except BaseException as error:
+        connection.send(stopped(error))
