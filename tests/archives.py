@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cheap import CheapSegmenter
 from PIL import Image
 
-from cheap import CheapSegmenter
 from ldmseg.labelling.archive.job import STATE, ShardDone
 from ldmseg.labelling.archive.plan import Shard
 from ldmseg.labelling.archive.progress import Progress

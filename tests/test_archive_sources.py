@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from archives import make_photos, make_tar, photo_bytes
+
 from ldmseg.errors import InputError
 from ldmseg.labelling.archive.remote import read_bytes
 from ldmseg.labelling.archive.sources import Entry, entries
@@ -119,7 +119,10 @@ def test_a_store_elsewhere_through_fsspec(tmp_path: Path) -> None:
     tar = list(entries(["memory://arch-b/*.tar"]))
     assert read_bytes(tar[0].place, *tar[0].part or ()) == photo_bytes(3)
     (tmp_path / "list.txt").write_text("memory://arch-a/a.png\nmemory://arch-a/b/c.jpg\n")
-    assert list(entries([str(tmp_path / "list.txt")])) == [Entry("a.png", "memory://arch-a/a.png"), Entry("b/c.jpg", "memory://arch-a/b/c.jpg")]
+    assert list(entries([str(tmp_path / "list.txt")])) == [
+        Entry("a.png", "memory://arch-a/a.png"),
+        Entry("b/c.jpg", "memory://arch-a/b/c.jpg"),
+    ]
 
 
 def test_an_unknown_kind_of_store() -> None:
