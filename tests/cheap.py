@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,11 +22,13 @@ class CheapSegmenter:
     Args:
         log: a line is added for each photo that is asked for, its mean and seed.
         seconds: of each photo.
-        die: the process ends as if it was killed, once, when so many photos have been asked for in it; the file says that it has.
+        die: the process ends as if it was killed, once, when so many photos have been asked for in it; the file says that it has. Where
+            the file cannot be made, every process ends so.
     """
 
-    def __init__(self, log: Path | None = None, seconds: float = 0.0, die: tuple[int, Path] | None = None) -> None:
-        self._log, self._seconds, self._die, self._count = log, seconds, die, 0
+    def __init__(self, log: Path | None = None, seconds: float = 0.0, die: tuple[int, str] | None = None) -> None:
+        self._log, self._seconds, self._count = log, seconds, 0
+        self._die = None if die is None else (die[0], Path(die[1]))
 
     def __call__(
         self,
@@ -50,7 +53,8 @@ class CheapSegmenter:
     def _note(self, image: NDArray[np.uint8], seed: int) -> None:
         self._count += 1
         if self._die is not None and self._count >= self._die[0] and not self._die[1].exists():
-            self._die[1].touch()
+            with suppress(OSError):
+                self._die[1].touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if self._seconds:
             time.sleep(self._seconds)

@@ -147,9 +147,7 @@ def test_too_many_failures_stop_a_run_that_can_go_on(tmp_path: Path) -> None:
     photos, out = make_photos(tmp_path / "photos", 6), tmp_path / "out"
     for name in ("0/a.jpg", "1/a.jpg", "2/a.jpg"):
         (photos / name).write_text("x")
-    with pytest.raises(
-        TooManyFailures, match=r"2 of 6 photos failed, .* allows 1; the last was '1/a\.jpg': .*known format"
-    ):
+    with pytest.raises(TooManyFailures, match=r"2 of 6 photos failed, .* allows 1; the last was '1/a\.jpg': .*known format"):
         label_here(out, photos, max_failures=1)
     assert set(failed(out)) == {"0/a.jpg", "1/a.jpg"}
     assert label_here(out, photos, max_failures=3).failed == 3
