@@ -18,6 +18,7 @@ from ldmseg.formats.coco_panoptic import open_root
 from ldmseg.formats.id_png import write_id_png
 from ldmseg.formats.image import read_image
 from ldmseg.labelling.archive import loading, remote
+from ldmseg.labelling.archive.failure import stopped
 from ldmseg.labelling.archive.job import STATE, DoneLines
 from ldmseg.labelling.archive.progress import Progress, TooManyFailures
 from ldmseg.labelling.photos import photo_seed
@@ -132,15 +133,30 @@ def test_photos_that_the_segmenter_refuses(tmp_path: Path) -> None:
             if any(image.shape[0] == 7 for image in images):
                 raise InputError("photo: expected another height")
             if any(image.shape[0] == 5 for image in images):
-                raise IndexError("out of range")
+                raise RuntimeError("out of range")
             return super().__call__(images, partials, seeds)
 
     photos, out = make_photos(tmp_path / "photos", 4), tmp_path / "out"
     (photos / "0" / "odd.png").write_bytes(photo_bytes(1, (9, 7)))
     (photos / "1" / "odd.png").write_bytes(photo_bytes(1, (9, 5)))
     assert label_here(out, photos, engine=HereEngine(Picky())).failed == 2
-    assert failed(out) == {"0/odd.png": "photo: expected another height", "1/odd.png": "IndexError: out of range"}
+    assert failed(out) == {"0/odd.png": "photo: expected another height", "1/odd.png": "RuntimeError: out of range"}
     assert len(open_root(out)) == 4
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), OSError(errno.EIO, "I/O error")]
+)
+def test_errors_that_the_next_photo_would_meet_end_the_run(tmp_path: Path, error: Exception) -> None:
+    class Broken(CheapSegmenter):
+        def __call__(self, images, partials, seeds, captions=None):  # type: ignore[no-untyped-def]
+            raise error
+
+    photos, out = make_photos(tmp_path / "photos", 4), tmp_path / "out"
+    with pytest.raises(type(error)):
+        label_here(out, photos, engine=HereEngine(Broken()))
+    assert stopped(error).crash is None and "\n" not in stopped(error).message
+    assert label_here(out, photos).failed == 0
 
 
 def test_too_many_failures_stop_a_run_that_can_go_on(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ldmseg.errors import InputError, quoted, shortened
+from ldmseg.labelling.archive.failure import Stopped, stopped
 from ldmseg.labelling.archive.job import ShardDone
 from ldmseg.labelling.archive.plan import Shard
 from ldmseg.labelling.archive.progress import Progress
 from ldmseg.labelling.archive.work import Work
-from ldmseg.labelling.archive.worker import THREADS, MakeSegmenter, Stopped, stopped
+from ldmseg.labelling.archive.worker import THREADS, MakeSegmenter
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from ldmseg.formats.coco_panoptic_writer import CLASS_AGNOSTIC
 from ldmseg.labelling.archive.job import SEGMENTS
 
 FAILED = "failed.jsonl"
+_FAILURE = '{"file"'  # how the line of a photo without a map begins
 
 
 def segments_file(state: Path, shard: int) -> Path:
@@ -29,11 +30,15 @@ def write_segments(state: Path, shard: int, lines: Iterable[Mapping[str, Any]]) 
     write_text(segments_file(state, shard), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def _lines(state: Path, shards: Iterable[int]) -> Iterator[dict[str, Any]]:
+def _texts(state: Path, shards: Iterable[int]) -> Iterator[str]:
     for shard in shards:
         with segments_file(state, shard).open(encoding="utf-8") as file:
-            for line in file:
-                yield json.loads(line)
+            yield from file
+
+
+def _photos(state: Path, shards: Iterable[int], key: str) -> Iterator[dict[str, Any]]:
+    """`key` of each photo that has a map."""
+    return (json.loads(text)[key] for text in _texts(state, shards) if not text.startswith(_FAILURE))
 
 
 def fold(state: Path, shards: Iterable[int], info: Mapping[str, Any], path: Path) -> None:
@@ -45,9 +50,9 @@ def fold(state: Path, shards: Iterable[int], info: Mapping[str, Any], path: Path
     numbers = sorted(shards)
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(f'{{"info": {json.dumps(dict(info), ensure_ascii=False)}, "images": [')
-        _write_list(file, (line["image"] for line in _lines(state, numbers) if "image" in line))
+        _write_list(file, _photos(state, numbers, "image"))
         file.write('], "annotations": [')
-        _write_list(file, (line["annotation"] for line in _lines(state, numbers) if "annotation" in line))
+        _write_list(file, _photos(state, numbers, "annotation"))
         file.write(f'], "categories": {json.dumps([CLASS_AGNOSTIC.to_dict()])}}}\n')
 
 
@@ -67,8 +72,9 @@ def write_failed(state: Path, shards: Iterable[int], further: Iterable[Mapping[s
     """
     count = 0
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for line in chain((line for line in _lines(state, sorted(shards)) if "error" in line), further):
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        failures = (line for line in _texts(state, sorted(shards)) if line.startswith(_FAILURE))
+        for text in chain(failures, (json.dumps(line, ensure_ascii=False) + "\n" for line in further)):
+            file.write(text)
             count += 1
     if not count:
         path.unlink()

@@ -13,11 +13,12 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from ldmseg.errors import InputError
+from ldmseg.labelling.archive.failure import Stopped
 from ldmseg.labelling.archive.job import ShardDone
 from ldmseg.labelling.archive.plan import Shard
 from ldmseg.labelling.archive.progress import Progress
 from ldmseg.labelling.archive.work import Work
-from ldmseg.labelling.archive.worker import THREADS, BatchDone, MakeSegmenter, Message, Stopped, measure, work_on
+from ldmseg.labelling.archive.worker import THREADS, BatchDone, MakeSegmenter, Message, measure, work_on
 
 DEATHS = 3
 """How often a process may be killed over one shard, or before its first one, until the run stops."""

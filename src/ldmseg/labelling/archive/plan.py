@@ -17,6 +17,9 @@ from ldmseg.errors import InputError, quoted
 from ldmseg.labelling.archive.sources import Entry
 
 PLAN = "plan.jsonl"
+LONGEST = 250
+"""Bytes of a folder's or a file's name; systems take some 255."""
+
 _LISTING = "listing.tmp"
 
 
@@ -114,6 +117,8 @@ def _problem(entry: Entry) -> str | None:
         return "its name is no text, and the results hold names"
     if not parts or entry.name.startswith("/") or ".." in parts or "\\" in entry.name:
         return "its name leads out of the folder for the results"
+    if any(len(part.encode()) > LONGEST for part in parts):
+        return f"its name has a part of more than {LONGEST} bytes"
     return None
 
 

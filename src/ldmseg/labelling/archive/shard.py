@@ -13,6 +13,7 @@ from ldmseg.errors import InputError
 from ldmseg.formats.coco_panoptic_writer import CLASS_AGNOSTIC, segments_info
 from ldmseg.formats.id_png import id_png
 from ldmseg.labelling.archive.destinations import shard_writer
+from ldmseg.labelling.archive.failure import ends_run
 from ldmseg.labelling.archive.fold import write_segments
 from ldmseg.labelling.archive.job import ShardDone
 from ldmseg.labelling.archive.loading import Loaded, load, reason
@@ -120,7 +121,9 @@ def _asked(batch: Sequence[Loaded], segmenter: Segmenter, seed: int, finishing: 
     good = [one for one in batch if one.error is None]
     try:
         answers = _maps(good, segmenter, seed, finishing) if good else []
-    except (InputError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+    except Exception as error:
+        if ends_run(error):
+            raise
         if len(good) > 1:
             answers = [answer for one in good for _, answer in _asked([one], segmenter, seed, finishing)]
         else:
@@ -163,6 +166,8 @@ def _collected(batch: Pending) -> Answered:
     for loaded, answer in batch:
         try:
             found.append((loaded, answer.result() if isinstance(answer, Future) else answer))
-        except (InputError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+        except Exception as error:
+            if ends_run(error):
+                raise
             found.append((loaded, _refusal(error)))
     return found

@@ -69,11 +69,16 @@ def _of(source: str, partial_suffix: str | None) -> Iterator[Entry]:
         yield from _of_tar(source, partial_suffix)
     elif source.endswith(LIST) and not is_folder(source):
         yield from _of_list(source)
-    elif is_folder(source):
+    elif not _is_photo(source) and is_folder(source):
         places = listed_files(source) if is_remote(source) else _below(source)
         yield from _named(_photos(places), source)
     else:
         yield Entry(base_name(source), _whole(source))
+
+
+def _is_photo(source: str) -> bool:
+    """Whether an address is a photo's by its name; asking a store for a folder of this name may take long."""
+    return is_remote(source) and PurePosixPath(source).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _ranges(source: str) -> Iterator[str]:
@@ -178,7 +183,7 @@ def _of_tar(place: str, partial_suffix: str | None) -> Iterator[Entry]:
         photos = [(name, part) for name, part in members if not partial_suffix or _suffix(name) != partial_suffix]
         plain = [(name, part) for name, part in photos if "." not in _suffix(name)]
         for name, part in plain[:1] or photos:
-            yield Entry(name, place, part, partial)
+            yield Entry(str(PurePosixPath(name)), place, part, partial)
 
 
 def _members(place: str) -> Iterator[tuple[str, tuple[int, int]]]:

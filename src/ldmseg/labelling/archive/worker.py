@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from ldmseg.errors import InputError
+from ldmseg.labelling.archive.failure import Stopped, stopped
 from ldmseg.labelling.archive.job import ShardDone
 from ldmseg.labelling.archive.plan import Shard, read_shard
 from ldmseg.labelling.archive.work import Work
@@ -43,14 +42,6 @@ class BatchDone:
     failures: list[dict[str, str]]
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """The run cannot go on: `message` in one line; `crash` is the traceback of a programming error."""
-
-    message: str
-    crash: str | None = None
-
-
 Message = Ready | BatchDone | ShardDone | Stopped
 
 
@@ -71,17 +62,6 @@ def work_on(connection: Connection, make: MakeSegmenter, work: Work, finishers: 
         os._exit(1)  # the run is over
     except BaseException as error:
         connection.send(stopped(error))
-
-
-def stopped(error: BaseException) -> Stopped:
-    """What ends a run, for the process that tells it."""
-    if isinstance(error, InputError):
-        return Stopped(str(error))
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error):
-        return Stopped("out of memory; use fewer --workers or a smaller --batch-size")
-    if isinstance(error, OSError):
-        return Stopped(f"'{os.fsdecode(error.filename)}': {error.strerror}" if error.filename else str(error.strerror or error))
-    return Stopped(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 def stay_with_parent() -> None:
