@@ -152,14 +152,15 @@ def label(
     request = replace(request, info=_origin(model, seed, asked))
     devices, gpu = _devices(device)
     makes = [partial(load_segmenter, model, name, asked) for name in devices]
+    finishers = _finishers(len(makes)) if gpu else 0
     try:
         with Progress("listing photos", enabled=not json) as listing, Progress("labelling", enabled=not json) as labelling:
             report = label_archive(
                 request,
                 makes,
                 batch_size=GPU_BATCH if gpu else CPU_BATCH,
-                finishers=_finishers(len(makes)) if gpu else 0,
-                make_engine=_ray(makes[0], gpu, address) if engine == "ray" else None,
+                finishers=finishers,
+                make_engine=_ray(makes[0], workers, gpu, finishers, address) if engine == "ray" else None,
                 on_list=lambda count: listing.update(count, count),
                 on_progress=lambda state: labelling.update(state.photos, state.total, told(state)),
             )
@@ -246,10 +247,18 @@ def _finishers(processes: int) -> int:
     return max(1, usable_cores() // processes - 1)
 
 
-def _ray(make: MakeSegmenter, gpu: bool, address: str | None) -> MakeEngine:
+def _ray(make: MakeSegmenter, workers: int | None, gpu: bool, finishers: int, address: str | None) -> MakeEngine:
+    """Ray's engine: on this machine with its own number of actors, on a cluster with as many as it has room for."""
     from ldmseg.labelling.archive.cluster import RayEngine
 
-    return lambda division: RayEngine(make, division.workers, division.threads, 1 if gpu else 0, address)
+    return lambda division: RayEngine(
+        make,
+        workers or (None if address else division.workers),
+        division.threads,
+        gpus=1 if gpu else 0,
+        finishers=finishers,
+        address=address,
+    )
 
 
 def _tell(report: Report, json: bool, model: str, seed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 from ldmseg.errors import InputError, quoted, shortened
@@ -13,7 +14,7 @@ from ldmseg.labelling.archive.job import ShardDone
 from ldmseg.labelling.archive.plan import Shard
 from ldmseg.labelling.archive.progress import Progress
 from ldmseg.labelling.archive.work import Work
-from ldmseg.labelling.archive.worker import THREADS, MakeSegmenter
+from ldmseg.labelling.archive.worker import THREADS, MakeSegmenter, finishing_pool
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +22,11 @@ logger = logging.getLogger(__name__)
 class ShardActor:
     """What Ray keeps running: a segmenter, and the function that labels shards with it."""
 
-    def __init__(self, make: MakeSegmenter, work: Work) -> None:
+    def __init__(self, make: MakeSegmenter, work: Work, finishers: int = 0) -> None:
         self._work = work
         self._stop: Stopped | None = None
         try:
-            self._segmenter = make()
+            self._segmenter, self._finishing = make(), finishing_pool(finishers)
         except BaseException as error:
             self._stop = stopped(error)
 
@@ -40,7 +41,9 @@ class ShardActor:
         done, stop = ShardDone(shard.number, shard.count, 0), self._stop
         if stop is None:
             try:
-                done = label_shard(self._work, shard, self._segmenter, lambda photos, failures: None)
+                done = label_shard(self._work, shard, self._segmenter, lambda photos, failures: None, self._finishing)
+            except BrokenExecutor:
+                os._exit(1)  # a process that finished maps was killed: as if this one had been
             except BaseException as error:
                 stop = stopped(error)
         row = {"shard": done.shard, "photos": done.photos, "failed": done.failed}
@@ -55,18 +58,22 @@ class RayEngine:
 
     Args:
         make: what makes an actor its segmenter.
-        workers: actors.
+        workers: actors; None has as many as the cluster has room for.
         threads: of each, which are as many of Ray's CPUs.
         gpus: of each actor.
+        finishers: further processes of each that put borders beside a GPU, each one of Ray's CPUs.
         address: of the cluster (`auto`, `ray://host:10001`); None starts Ray on this machine.
 
     Raises:
         InputError: Ray is not installed.
     """
 
-    def __init__(self, make: MakeSegmenter, workers: int, threads: int, gpus: float = 0, address: str | None = None) -> None:
+    def __init__(
+        self, make: MakeSegmenter, workers: int | None, threads: int, *, gpus: int = 0, finishers: int = 0, address: str | None = None
+    ) -> None:
         check_ray()
-        self._make, self._workers, self._threads, self._gpus, self._address = make, workers, threads, gpus, address
+        self._make, self._workers, self._address = make, workers, address
+        self._threads, self._gpus, self._finishers = threads, gpus, finishers
 
     def run(self, work: Work, shards: Sequence[Shard], progress: Progress, on_done: Callable[[ShardDone], None]) -> None:
         """As `LocalEngine.run`. An actor that dies is replaced, and its shard begins anew.
@@ -98,13 +105,23 @@ class RayEngine:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         environment = {"env_vars": {name: str(self._threads) for name in THREADS}}
-        own = {} if self._address else {"num_cpus": self._workers * self._threads + 1, "include_dashboard": False}
+        own = {} if self._address else {"num_cpus": (self._workers or 1) * self._cpus + 1, "include_dashboard": False}
         try:
             ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **own)
         except Exception as error:
             named = "a cluster on this machine" if self._address is None else quoted(self._address)
             raise InputError(f"--address: cannot connect to {named}: {shortened(error, 200)}") from error
         return True
+
+    @property
+    def _cpus(self) -> int:
+        return self._threads + self._finishers
+
+    def _room(self, ray: Any) -> int:
+        """How many actors the cluster has room for; one CPU stays free for Ray's own tasks."""
+        has = ray.cluster_resources()
+        actors = int(max(1, has.get("CPU", 1) - 1) // self._cpus)
+        return max(1, min(actors, int(has.get("GPU", 0) // self._gpus)) if self._gpus else actors)
 
     def _rows(self, ray: Any, work: Work, shards: Sequence[Shard]) -> Any:
         context = ray.data.DataContext.get_current()
@@ -116,10 +133,10 @@ class RayEngine:
             .map_batches(
                 ShardActor,
                 batch_size=1,
-                compute=ray.data.ActorPoolStrategy(size=min(self._workers, len(items))),
-                num_cpus=self._threads,
+                compute=ray.data.ActorPoolStrategy(size=min(self._workers or self._room(ray), len(items))),
+                num_cpus=self._cpus,
                 num_gpus=self._gpus or None,
-                fn_constructor_args=(self._make, work),
+                fn_constructor_args=(self._make, work, self._finishers),
             )
             .iter_rows()
         )

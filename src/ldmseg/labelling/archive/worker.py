@@ -7,9 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -51,11 +50,12 @@ def work_on(connection: Connection, make: MakeSegmenter, work: Work, finishers: 
     try:
         from ldmseg.labelling.archive.shard import label_shard
 
-        segmenter = make()
+        segmenter, finishing = make(), finishing_pool(finishers)
         connection.send(Ready())
-        with _finishing(finishers) as finishing:
-            while (shard := connection.recv()) is not None:
-                connection.send(label_shard(work, shard, segmenter, lambda *done: connection.send(BatchDone(*done)), finishing))
+        while (shard := connection.recv()) is not None:
+            connection.send(label_shard(work, shard, segmenter, lambda *done: connection.send(BatchDone(*done)), finishing))
+        if finishing is not None:
+            finishing.shutdown(cancel_futures=True)
     except BrokenExecutor:
         os._exit(1)  # a process that finished maps was killed: as if this one had been
     except (EOFError, BrokenPipeError):
@@ -77,17 +77,11 @@ def stay_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-@contextmanager
-def _finishing(processes: int) -> Iterator[Executor | None]:
+def finishing_pool(processes: int) -> Executor | None:
+    """Processes that put borders and encode maps while this one draws; they end with it. None where there are to be none."""
     if not processes:
-        yield None
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_finisher)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        return None
+    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_start_finisher)
 
 
 def _start_finisher() -> None:
