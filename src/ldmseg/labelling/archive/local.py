@@ -130,7 +130,7 @@ def _count_death(one: _Process, deaths: dict[int, int]) -> None:
 
 def _end(processes: Sequence[_Process]) -> None:
     for one in processes:
-        if one.shard is None:
+        if one.shard is None and one.ready:
             with suppress(OSError):
                 one.connection.send(None)
         else:
