@@ -19,7 +19,7 @@ from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 from ldmseg.images import ImageInput, load_images
 from ldmseg.inference import draw
-from ldmseg.inference.finish import Answer, Drawn, finish
+from ldmseg.inference.finish import Answer, finish
 from ldmseg.inference.known import KnownMap, PartialInput, check_count, known_maps, load_partials
 from ldmseg.inference.output import LDMSegOutput
 from ldmseg.inference.samples import STEP_TENSORS, Call, Generators, Sample, StepCallback, checked_method, make_samples
@@ -207,55 +207,14 @@ class LDMSegPipeline(DiffusionPipeline):
                 model has no partial-map channels for `condition`.
         """
         images, asked = load_images(image), renamed(options)
-        known = self._known(images, partial, certain, asked)
+        asked["method"] = checked_method(asked.get("method") or self.options.method, self.unet.config["partial"])
+        known = known_maps(load_partials(partial), images, certain, refine=asked["method"] == "refine")
         inputs = tuple(callback_on_step_end_tensor_inputs)
         call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt)
         return self._answer(images, known, call, asked)
 
-    @torch.no_grad()
-    def draw(
-        self,
-        image: ImageInput | Sequence[ImageInput],
-        partial: PartialInput | Sequence[PartialInput] | None = None,
-        *,
-        certain: NDArray[np.bool_] | Sequence[NDArray[np.bool_]] | None = None,
-        generator: Generators = None,
-        prompt: str | Sequence[str] | None = None,
-        **options: Unpack[InferenceKwargs],
-    ) -> list[Drawn]:
-        """What the networks draw of each photo, for who takes the last steps elsewhere: `ldmseg.inference.finish.finish` makes the maps.
-
-        So a device draws the next photos while processors finish the last ones. The arguments and errors are those of `__call__` and,
-        with `partial`, of `inpaint`.
-        """
-        images, asked = load_images(image), renamed(options)
-        known = None if partial is None else self._known(images, partial, certain, asked)
-        return self._drawn(images, known, *self._samples(images, known, Call(generator, prompt=prompt), asked))
-
     # --------------------------------------------------------------------------------------------------------------------- the road
     def _answer(self, images: list[Tensor], known: list[KnownMap] | None, call: Call, asked: Mapping[str, Any]) -> LDMSegOutput:
-        # 1., 2. Options, every check, and the samples of all photos
-        call, options, samples = self._samples(images, known, call, asked)
-
-        # 3. Each sample's map, as drawn
-        if call.output_type == "latent":
-            latents, _ = self._latents(self._networks(), samples, call, options)
-            self.maybe_free_model_hooks()
-            maps = list(latents if options.ensemble_size == 1 else latents.unflatten(0, (-1, options.ensemble_size)))
-            return LDMSegOutput(maps=maps) if call.return_dict else (maps,)  # type: ignore[return-value]  # as diffusers has it
-        drawn = self._drawn(images, known, call, options, samples)
-
-        # 4. What the samples of each photo agree on, with its borders and components
-        return _output([finish(one) for one in drawn], call)
-
-    def _known(self, images: list[Tensor], partial: Any, certain: Any, asked: dict[str, Any]) -> list[KnownMap]:
-        """What is known of each image, checked; `asked` gets the method that is meant."""
-        asked["method"] = checked_method(asked.get("method") or self.options.method, self.unet.config["partial"])
-        return known_maps(load_partials(partial), images, certain, refine=asked["method"] == "refine")
-
-    def _samples(
-        self, images: list[Tensor], known: list[KnownMap] | None, call: Call, asked: Mapping[str, Any]
-    ) -> tuple[Call, InferenceOptions, list[Sample]]:
         # 1. Options, and every check
         options = self._resolved(asked, call, known)
         networks = self._networks()
@@ -266,12 +225,14 @@ class LDMSegPipeline(DiffusionPipeline):
             check_count(one, networks.num_ids)
 
         # 2. The samples of all photos
-        return call, options, make_samples(images, known, call, options, self.descriptor)
+        samples = make_samples(images, known, call, options, self.descriptor)
 
-    def _drawn(
-        self, images: list[Tensor], known: list[KnownMap] | None, call: Call, options: InferenceOptions, samples: list[Sample]
-    ) -> list[Drawn]:
-        networks = self._networks()
+        # 3. Each sample's map, as drawn
+        if call.output_type == "latent":
+            latents, _ = self._latents(networks, samples, call, options)
+            self.maybe_free_model_hooks()
+            maps = list(latents if options.ensemble_size == 1 else latents.unflatten(0, (-1, options.ensemble_size)))
+            return LDMSegOutput(maps=maps) if call.return_dict else (maps,)  # type: ignore[return-value]  # as diffusers has it
 
         def drawn_maps(samples: Sequence[Sample]) -> list[PanopticMap]:
             latents, coded = self._latents(networks, samples, call, options)
@@ -279,15 +240,17 @@ class LDMSegPipeline(DiffusionPipeline):
             return [draw.decode(networks, *one, options) for one in zip(latents, samples, each, strict=True)]
 
         if options.tile_size:
-            maps = draw_in_tiles(samples, options.tile_size, options.tile_overlap, networks.num_ids - 1, drawn_maps)
+            drawn = draw_in_tiles(samples, options.tile_size, options.tile_overlap, networks.num_ids - 1, drawn_maps)
         else:
-            maps = drawn_maps(samples)
+            drawn = drawn_maps(samples)
         self.maybe_free_model_hooks()
-        found = []
+
+        # 4. What the samples of each photo agree on, with its borders and components
+        answers = []
         for index, image in enumerate(images):
             own = slice(index * options.ensemble_size, (index + 1) * options.ensemble_size)
-            found.append(Drawn.of(maps[own], samples[own], image, None if known is None else known[index], options))
-        return found
+            answers.append(finish(drawn[own], samples[own], image, None if known is None else known[index], options))
+        return _output(answers, call)
 
     def _resolved(self, asked: Mapping[str, Any], call: Call, known: list[KnownMap] | None) -> InferenceOptions:
         if known is None and any(asked.get(name) is not None for name in ("method", "strength", "resamplings")):

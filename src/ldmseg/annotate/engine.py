@@ -20,7 +20,7 @@ from ldmseg.annotate.completion import Question, question, taken_over
 from ldmseg.annotate.operations import State
 from ldmseg.annotate.session import Snapshot
 from ldmseg.images import load_images
-from ldmseg.inference.finish import Drawn, finish
+from ldmseg.inference.finish import finish
 from ldmseg.inference.known import KnownMap
 from ldmseg.inference.samples import Sample
 from ldmseg.panoptic import VOID, PanopticMap
@@ -167,8 +167,7 @@ class Engine:
         self._checking(key, lambda: session.snapshot().edits is not asked.edits)()
         known = KnownMap.of(wanted.partial) if wanted.partial.segments else None
         sample = Sample(0, seen.image, torch.Generator(), known=known)
-        options = replace(pipe.options, boundaries="photo", tile_size=0.0)
-        finished = finish(Drawn.of([drawn], [sample], seen.image, known, options)).map
+        finished = finish([drawn], [sample], seen.image, known, replace(pipe.options, boundaries="photo", tile_size=0.0)).map
         if not session.answered(asked, taken_over(asked.state, asked.edits, wanted, finished), final=True):
             raise Cancelled
         self._tell(key, "final")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,52 +35,32 @@ class Answer:
     samples: tuple[PanopticMap, ...] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """What the networks drew of one photo, with all that `finish` needs. It can be sent to another process, which needs no network.
+def finish(
+    drawn: Sequence[PanopticMap], samples: Sequence[Sample], image: Tensor, known: KnownMap | None, options: InferenceOptions
+) -> Answer:
+    """The maps of one photo's samples, as drawn -> the map that they agree on, after the border step and the division into components.
 
-    Attributes:
-        maps: of each sample, mirrored as the sample was.
-        axes: along which each sample was mirrored.
-        photo: (H, W, 3) as it is.
-        known: what was given of the map.
-        options: of the call, resolved.
+    Args:
+        drawn: the map of each sample, mirrored as the sample was.
+        image: (3, H, W) the photo as it is, uint8 or floats in 0..1.
     """
-
-    maps: tuple[PanopticMap, ...]
-    axes: tuple[tuple[int, ...], ...]
-    photo: NDArray[np.uint8]
-    known: KnownMap | None
-    options: InferenceOptions
-
-    @classmethod
-    def of(
-        cls, maps: Sequence[PanopticMap], samples: Sequence[Sample], image: Tensor, known: KnownMap | None, options: InferenceOptions
-    ) -> Self:
-        """Args: `image` is (3, H, W), uint8 or floats in 0..1."""
-        return cls(tuple(maps), tuple(sample.axes for sample in samples), as_photo(image), known, options)
-
-
-def finish(drawn: Drawn) -> Answer:
-    """The maps of one photo's samples, as drawn -> the map that they agree on, after the border step and the division into components."""
-    known, options = drawn.known, drawn.options
-    maps = [mirror(pmap, axes) for pmap, axes in zip(drawn.maps, drawn.axes, strict=True)]
+    maps = [mirror(pmap, sample.axes) for pmap, sample in zip(drawn, samples, strict=True)]
     if len(maps) == 1:
-        return Answer(_apart(_bordered(maps[0], drawn.photo, known, options), known, options))
+        return Answer(_apart(_bordered(maps[0], image, known, options), known, options))
     agreed = consensus(maps, fixed_ids=() if known is None else {s.id for s in known.map.segments})
-    pmap = _bordered(agreed.map, drawn.photo, known, options)
+    pmap = _bordered(agreed.map, image, known, options)
     agrees = np.stack([sample.ids == pmap.ids for sample in agreed.samples])  # (K, H, W); matched segments have the ids of the map
     confidence = agrees.mean(0, dtype=np.float32)
     return Answer(_apart(pmap, known, options), confidence, agreed.samples)
 
 
-def _bordered(pmap: PanopticMap, photo: NDArray[np.uint8], known: KnownMap | None, options: InferenceOptions) -> PanopticMap:
+def _bordered(pmap: PanopticMap, image: Tensor, known: KnownMap | None, options: InferenceOptions) -> PanopticMap:
     """The map with its borders moved to the photo's edges, if asked for."""
     if options.boundaries == "drawn":
         return pmap
     given = np.full(pmap.shape, VOID, dtype=np.int32) if known is None else known.certain_ids
     side = tile_pixels(options.tile_size, pmap.shape) if options.tile_size else None
-    return refine_boundaries(pmap, photo, given, side, BoundarySettings(trust=options.boundary_trust))
+    return refine_boundaries(pmap, as_photo(image), given, side, BoundarySettings(trust=options.boundary_trust))
 
 
 def _apart(pmap: PanopticMap, known: KnownMap | None, options: InferenceOptions) -> PanopticMap:

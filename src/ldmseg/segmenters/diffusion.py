@@ -7,7 +7,6 @@ from typing import Any, Unpack
 
 import torch
 
-from ldmseg.inference.finish import Drawn
 from ldmseg.options import InferenceKwargs
 from ldmseg.panoptic import PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
@@ -41,11 +40,6 @@ class PipelineSegmenter:
         if partials is not None:
             return self.pipe.inpaint(images, partials, generator=generators, prompt=captions, **self.asked).maps
         return self.pipe(images, generator=generators, prompt=captions, **self.asked).maps
-
-    def draw(self, images: Sequence[Photo], partials: Sequence[PanopticMap] | None, seeds: Sequence[int]) -> list[Drawn]:
-        """The networks' share of a call alone; `ldmseg.inference.finish.finish` makes each map of it, here or in another process."""
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return self.pipe.draw(images, partials, generator=generators, **self.asked)
 
 
 def as_segmenter(model: LDMSegPipeline | Segmenter, **options: Unpack[InferenceKwargs]) -> Segmenter:

@@ -14,7 +14,7 @@ from ldmseg.labelling.archive.job import ShardDone
 from ldmseg.labelling.archive.plan import Shard
 from ldmseg.labelling.archive.progress import Progress
 from ldmseg.labelling.archive.work import Work
-from ldmseg.labelling.archive.worker import THREADS, MakeSegmenter, finishing_pool
+from ldmseg.labelling.archive.worker import THREADS, MakeSegmenter, labeller_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class ShardActor:
         self._work = work
         self._stop: Stopped | None = None
         try:
-            self._segmenter, self._finishing = make(), finishing_pool(finishers)
+            self._labeller = labeller_of(make, finishers)
         except BaseException as error:
             self._stop = stopped(error)
 
@@ -41,7 +41,7 @@ class ShardActor:
         done, stop = ShardDone(shard.number, shard.count, 0), self._stop
         if stop is None:
             try:
-                done = label_shard(self._work, shard, self._segmenter, lambda photos, failures: None, self._finishing)
+                done = label_shard(self._work, shard, self._labeller, lambda photos, failures: None)
             except BrokenExecutor:
                 os._exit(1)  # a process that finished maps was killed: as if this one had been
             except BaseException as error:

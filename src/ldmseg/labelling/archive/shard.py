@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_panoptic_writer import CLASS_AGNOSTIC, segments_info
@@ -23,14 +23,26 @@ from ldmseg.labelling.photos import photo_seed
 from ldmseg.panoptic import PanopticMap
 
 if TYPE_CHECKING:  # not every segmenter needs torch
-    from ldmseg.inference.finish import Drawn
     from ldmseg.segmenters import Segmenter
+    from ldmseg.segmenters.drawing import DrawingSegmenter, Unfinished
 
 READERS = 4
 """Threads that read photos ahead."""
 
 AHEAD = 2
 """Batches that are read ahead, and, beside a GPU, that wait for their borders."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What draws, and the processes that put borders and encode maps meanwhile."""
+
+    drawing: DrawingSegmenter
+    finishing: Executor
+
+
+Labeller = Union["Segmenter", Beside]
+"""What makes a batch's maps: here, one step after the other; or in two parts, beside each other."""
 
 OnBatch = Callable[[int, list[dict[str, str]]], None]
 """Called with (photos of the shard that are done, the failures among them)."""
@@ -45,13 +57,10 @@ class Written:
     size: tuple[int, int]
 
 
-def label_shard(work: Work, shard: Shard, segmenter: Segmenter, on_batch: OnBatch, finishing: Executor | None = None) -> ShardDone:
+def label_shard(work: Work, shard: Shard, labeller: Labeller, on_batch: OnBatch) -> ShardDone:
     """Label the photos of a shard and write its files: the maps, which appear together, and then their list.
 
     The batches are a function of the plan alone, and so is the noise of a photo. So the results do not depend on who computes them.
-
-    Args:
-        finishing: where borders are put and maps encoded while the next photos are drawn; left out, here, after each batch.
 
     Raises:
         InputError: the disk is full, or the source is gone. Nothing of the shard is in its place then.
@@ -59,7 +68,7 @@ def label_shard(work: Work, shard: Shard, segmenter: Segmenter, on_batch: OnBatc
     lines: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     with ThreadPoolExecutor(READERS) as readers, shard_writer(work.output, work.job.format, shard.number) as writer:
-        for batch in _answered(work, read_shard(work.state, shard), segmenter, readers, finishing):
+        for batch in _answered(work, read_shard(work.state, shard), labeller, readers):
             for loaded, answer in batch:
                 if isinstance(answer, str):
                     failures.append({"file": loaded.item.entry.name, "error": answer})
@@ -83,19 +92,17 @@ Pending = list[tuple[Loaded, "Written | Future[Written] | str"]]
 Answered = list[tuple[Loaded, "Written | str"]]
 
 
-def label_batch(batch: Sequence[Loaded], segmenter: Segmenter, seed: int) -> Answered:
+def label_batch(batch: Sequence[Loaded], labeller: Labeller, seed: int) -> Answered:
     """Each photo of a batch with its map, or with the reason why there is none."""
-    return _collected(_asked(batch, segmenter, seed, None))
+    return _collected(_asked(batch, labeller, seed))
 
 
-def _answered(
-    work: Work, items: Sequence[Item], segmenter: Segmenter, readers: ThreadPoolExecutor, finishing: Executor | None
-) -> Iterator[Answered]:
+def _answered(work: Work, items: Sequence[Item], labeller: Labeller, readers: ThreadPoolExecutor) -> Iterator[Answered]:
     """Each batch's photos, with the map or the reason why there is none."""
     waiting: deque[Pending] = deque()
     for batch in _read_ahead(work, items, readers):
-        waiting.append(_asked(batch, segmenter, work.job.seed, finishing))
-        while len(waiting) > (0 if finishing is None else AHEAD):
+        waiting.append(_asked(batch, labeller, work.job.seed))
+        while len(waiting) > (AHEAD if isinstance(labeller, Beside) else 0):
             yield _collected(waiting.popleft())
     while waiting:
         yield _collected(waiting.popleft())
@@ -116,16 +123,16 @@ def _read_ahead(work: Work, items: Sequence[Item], readers: ThreadPoolExecutor) 
             future.cancel()
 
 
-def _asked(batch: Sequence[Loaded], segmenter: Segmenter, seed: int, finishing: Executor | None) -> Pending:
+def _asked(batch: Sequence[Loaded], labeller: Labeller, seed: int) -> Pending:
     """The answers of a batch. Where the segmenter refuses the batch, each photo is asked for alone, so that one spoils no other."""
     good = [one for one in batch if one.error is None]
     try:
-        answers = _maps(good, segmenter, seed, finishing) if good else []
+        answers = _maps(good, labeller, seed) if good else []
     except Exception as error:
         if ends_run(error):
             raise
         if len(good) > 1:
-            answers = [answer for one in good for _, answer in _asked([one], segmenter, seed, finishing)]
+            answers = [answer for one in good for _, answer in _asked([one], labeller, seed)]
         else:
             answers = [_refusal(error)]
     found = iter(answers)
@@ -136,25 +143,20 @@ def _refusal(error: Exception) -> str:
     return reason(error) if isinstance(error, InputError) else f"{type(error).__name__}: {reason(error)}"
 
 
-def _maps(good: Sequence[Loaded], segmenter: Segmenter, seed: int, finishing: Executor | None) -> list[Written | Future[Written] | str]:
+def _maps(good: Sequence[Loaded], labeller: Labeller, seed: int) -> list[Written | Future[Written] | str]:
     photos = [one.photo for one in good if one.photo is not None]
     partials = [one.partial for one in good if one.partial is not None] or None
     seeds = [photo_seed(seed, PurePosixPath(one.item.entry.name).stem) for one in good]
     names = [one.item.entry.name for one in good]
-    if finishing is not None:
-        from ldmseg.segmenters import PipelineSegmenter
-
-        assert isinstance(segmenter, PipelineSegmenter)  # no other has a share that needs no network
-        drawn = segmenter.draw(photos, partials, seeds)
-        return [finishing.submit(finished, *both) for both in zip(drawn, names, strict=True)]
-    return [written(pmap, name) for pmap, name in zip(segmenter(photos, partials, seeds), names, strict=True)]
+    if isinstance(labeller, Beside):
+        drawn = labeller.drawing(photos, partials, seeds)
+        return [labeller.finishing.submit(finished, *both) for both in zip(drawn, names, strict=True)]
+    return [written(pmap, name) for pmap, name in zip(labeller(photos, partials, seeds), names, strict=True)]
 
 
-def finished(drawn: Drawn, name: str) -> Written:
+def finished(drawn: Unfinished, name: str) -> Written:
     """The share of a photo's work that needs no network."""
-    from ldmseg.inference.finish import finish
-
-    return written(finish(drawn).map, name)
+    return written(drawn.finished(), name)
 
 
 def written(pmap: PanopticMap, name: str) -> Written:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from ldmseg.labelling.archive.plan import Shard, read_shard
 from ldmseg.labelling.archive.work import Work
 
 if TYPE_CHECKING:
+    from ldmseg.labelling.archive.shard import Labeller
     from ldmseg.segmenters import Segmenter
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -50,12 +51,10 @@ def work_on(connection: Connection, make: MakeSegmenter, work: Work, finishers: 
     try:
         from ldmseg.labelling.archive.shard import label_shard
 
-        segmenter, finishing = make(), finishing_pool(finishers)
+        labeller = labeller_of(make, finishers)
         connection.send(Ready())
         while (shard := connection.recv()) is not None:
-            connection.send(label_shard(work, shard, segmenter, lambda *done: connection.send(BatchDone(*done)), finishing))
-        if finishing is not None:
-            finishing.shutdown(cancel_futures=True)
+            connection.send(label_shard(work, shard, labeller, lambda *done: connection.send(BatchDone(*done))))
     except BrokenExecutor:
         os._exit(1)  # a process that finished maps was killed: as if this one had been
     except (EOFError, BrokenPipeError):
@@ -77,11 +76,18 @@ def stay_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def finishing_pool(processes: int) -> Executor | None:
-    """Processes that put borders and encode maps while this one draws; they end with it. None where there are to be none."""
-    if not processes:
-        return None
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_start_finisher)
+def labeller_of(make: MakeSegmenter, finishers: int) -> Labeller:
+    """The segmenter; or its networks, with so many processes beside this one for the last steps, which end with it."""
+    segmenter = make()
+    if not finishers:
+        return segmenter
+    from ldmseg.labelling.archive.shard import Beside
+    from ldmseg.segmenters import PipelineSegmenter
+    from ldmseg.segmenters.drawing import DrawingSegmenter
+
+    assert isinstance(segmenter, PipelineSegmenter)  # no other is made for a GPU
+    pool = ProcessPoolExecutor(finishers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_finisher)
+    return Beside(DrawingSegmenter(segmenter), pool)
 
 
 def _start_finisher() -> None:
