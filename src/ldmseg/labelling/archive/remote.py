@@ -41,9 +41,7 @@ def filesystem(place: str) -> tuple[Any, str]:
         raise InputError(f"source: addresses such as {quoted(place)} need fsspec: pip install 'ldmseg[remote]'") from error
     try:
         system, path = url_to_fs(place)
-    except ImportError as error:
-        raise InputError(f"source: cannot open {quoted(place)}: {shortened(one_line(error), 200)}") from error
-    except Exception as error:  # every kind of store has its own
+    except Exception as error:  # every kind of store has its own; ImportError where its package is not installed
         raise InputError(f"source: cannot open {quoted(place)}: {shortened(one_line(error), 200)}") from error
     return system, path
 
