@@ -1,6 +1,6 @@
 """Measure `ldmseg label`: photos a second, and memory and failures with archives of many small photos.
 
-    python benchmarks/label.py rate --photos ../shared/data/photos/msrc/images/val
+    python benchmarks/label.py rate --photos ../shared/data/photos/msrc/images/val --steps 4 --boundaries photo
     python benchmarks/label.py memory --count 100000
     python benchmarks/label.py broken --count 10000
 
@@ -59,25 +59,23 @@ def small_photos(folder: Path, count: int) -> Path:
 
 def measure_rate(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The share of a photo beyond the first: loading the model is paid for once, and is told apart."""
-    figures: dict[str, Any] = {"folder": "/".join(arguments.photos.parts[-3:]), **sizes(arguments.photos)}
     alone = work / "alone.txt"
     alone.write_text(f"{sorted(arguments.photos.resolve().rglob('*.jpg'))[0]}\n", encoding="utf-8")
-    for steps, boundaries in ((4, "photo"), (20, "photo"), (4, "drawn")):
-        make = partial(load_segmenter, "default", "cpu", {"num_inference_steps": steps, "boundaries": boundaries})
-        _, loading = labelled(alone, work / f"{steps}-{boundaries}-alone", make, 1)
-        for workers in arguments.workers:
-            output = work / f"{steps}-{boundaries}-{workers}"
-            report, cpu = labelled(arguments.photos, output, make, workers, shard_size=arguments.shard)
-            each = (cpu - workers * loading) / (report.photos - workers)
-            figures[f"{steps}_steps_{boundaries}_{workers}_workers"] = found = {
-                "cpu_seconds_per_photo": round(each, 4),
-                "core_hours_per_million": round(each * 1e6 / 3600),
-                "cpu_seconds_of_the_start": round(loading, 1),
-                "seconds_with_start": report.seconds,
-                "load_average": round(os.getloadavg()[0], 1),
-            }
-            print(steps, boundaries, workers, found, flush=True)
-    return figures
+    options = {"num_inference_steps": arguments.steps, "boundaries": arguments.boundaries}
+    make = partial(load_segmenter, "default", "cpu", options)
+    _, loading = labelled(alone, work / "alone", make, 1)
+    report, cpu = labelled(arguments.photos, work / "all", make, arguments.workers, shard_size=arguments.shard)
+    each = (cpu - arguments.workers * loading) / (report.photos - arguments.workers)
+    return {
+        "folder": "/".join(arguments.photos.parts[-3:]),
+        **sizes(arguments.photos),
+        "workers": arguments.workers,
+        "cpu_seconds_per_photo": round(each, 4),
+        "core_hours_per_million": round(each * 1e6 / 3600),
+        "cpu_seconds_of_the_start": round(loading, 1),
+        "seconds_with_start": report.seconds,
+        "load_average": round(os.getloadavg()[0], 1),
+    }
 
 
 def sizes(folder: Path) -> dict[str, Any]:
@@ -92,7 +90,7 @@ def measure_memory(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Peak memory of the process that hands out shards; it loads no torch."""
     source = small_photos(work / "photos", arguments.count)
     began, before = time.perf_counter(), peak_mb()
-    report, cpu = labelled(source, work / "out", CheapSegmenter, arguments.workers[0], batch_size=32)
+    report, cpu = labelled(source, work / "out", CheapSegmenter, arguments.workers, batch_size=32)
     document = work / "out" / "panoptic.json"
     return {
         "photos": report.photos,
@@ -114,7 +112,7 @@ def measure_broken(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         name, data = ways[number % len(ways)]
         (source / f"{place:07d}.png").unlink()
         (source / f"{place:07d}_{name}.jpg").write_bytes(data)
-    report, cpu = labelled(source, work / "out", CheapSegmenter, arguments.workers[0], batch_size=32)
+    report, cpu = labelled(source, work / "out", CheapSegmenter, arguments.workers, batch_size=32)
     lines = [json.loads(line) for line in (work / "out" / "failed.jsonl").read_text(encoding="utf-8").splitlines()]
     return {
         "photos": report.photos,
@@ -146,7 +144,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("rate", "memory", "broken"))
     parser.add_argument("--photos", type=Path, default=Path("../shared/data/photos/msrc/images/val"))
-    parser.add_argument("--workers", type=int, nargs="+", default=[1])
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--boundaries", choices=("photo", "drawn"), default="photo")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--shard", type=int, default=16)
     parser.add_argument("--count", type=int, default=10_000)
     arguments = parser.parse_args(words)
@@ -156,7 +156,8 @@ def main(words: Sequence[str] | None = None) -> None:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(json.dumps(figures, indent=2))
-    save(arguments.part, figures)
+    rate = f"rate_{arguments.steps}_steps_{arguments.boundaries}_{arguments.workers}_workers"
+    save(rate if arguments.part == "rate" else arguments.part, figures)
 
 
 if __name__ == "__main__":
