@@ -18,10 +18,9 @@ from ldmseg.labelling.archive.job import STATE, ShardDone
 from ldmseg.labelling.archive.plan import Shard
 from ldmseg.labelling.archive.progress import Progress
 from ldmseg.labelling.archive.run import Report, Request, label_archive
-from ldmseg.labelling.archive.shard import label_shard
+from ldmseg.labelling.archive.shard import Labeller, label_shard
 from ldmseg.labelling.archive.speed import Division
 from ldmseg.labelling.archive.work import Work
-from ldmseg.segmenters.base import Segmenter
 
 
 def photo_bytes(seed: int, size: tuple[int, int] = (24, 16), format: str = "PNG") -> bytes:
@@ -55,7 +54,7 @@ class HereEngine:
         after: called with the number of shards that are done.
     """
 
-    def __init__(self, segmenter: Segmenter | None = None, after: Callable[[int], None] = lambda count: None) -> None:
+    def __init__(self, segmenter: Labeller | None = None, after: Callable[[int], None] = lambda count: None) -> None:
         self._segmenter, self._after = segmenter or CheapSegmenter(), after
 
     def run(self, work: Work, shards: Sequence[Shard], progress: Progress, on_done: Callable[[ShardDone], None]) -> None:

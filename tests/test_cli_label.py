@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import HereEngine, failed, make_photos, photo_bytes, results
+from archives import HereEngine, failed, label_here, make_photos, photo_bytes, results
 from command import done, files_in, refused, run
 from PIL import Image
-from tiny import tiny_pipeline
+from tiny import build_tiny, tiny_pipeline
 
 from ldmseg.cli.label import duration, told
 from ldmseg.formats.id_png import write_id_png
 from ldmseg.labelling.archive import run as archive_run
 from ldmseg.labelling.archive.progress import State
+from ldmseg.labelling.archive.shard import Beside
 from ldmseg.labelling.archive.speed import Division, best, divided
 from ldmseg.labelling.archive.work import Work
+from ldmseg.segmenters.diffusion import PipelineSegmenter
+from ldmseg.segmenters.drawing import DrawingSegmenter
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +127,19 @@ def test_durations(seconds: float, words: str) -> None:
 def test_progress_in_words() -> None:
     assert told(State(10, 100, 0, 2.5, 36.0)) == "2.5 photos/s, 36 s left"
     assert told(State(10, 100, 3, 0.0, None)) == "0 photos/s, 3 failed"
+
+
+def test_borders_beside_the_network_give_the_same_files(tmp_path: Path) -> None:
+    """As on a GPU, with threads in place of processes."""
+    pipe = build_tiny()
+    pipe.set_progress_bar_config(disable=True)
+    whole = PipelineSegmenter(pipe, boundaries="photo")
+    photos = make_photos(tmp_path / "photos", 9)
+    (photos / "1" / "bad.jpg").write_text("x")
+    label_here(tmp_path / "one", photos, engine=HereEngine(whole))
+    with ThreadPoolExecutor(2) as pool:
+        label_here(tmp_path / "two", photos, engine=HereEngine(Beside(DrawingSegmenter(whole), pool)))
+    assert results(tmp_path / "one") == results(tmp_path / "two") and len(results(tmp_path / "two")) == 11
 
 
 @pytest.mark.slow
