@@ -46,7 +46,7 @@ class ShardActor:
                 os._exit(1)  # a process that finished maps was killed: as if this one had been
             except BaseException as error:
                 stop = stopped(error)
-        row = {"shard": done.shard, "photos": done.photos, "failed": done.failed}
+        row: dict[str, Any] = {"shard": done.shard, "photos": done.photos, "failed": done.failed}
         row |= {"stop": "" if stop is None else stop.message, "crash": "" if stop is None else stop.crash or ""}
         return {name: [value] for name, value in row.items()}
 

@@ -146,7 +146,7 @@ def _begun(request: Request, makes: Sequence[MakeSegmenter], batch_size: int, on
     if job is not None:
         job.check_same(asked, request.output)
         return job, divided(request.workers, job.threads, makes, _work(request.output, job), None)
-    found = entries(request.sources, request.partial[1:] if _is_member(request.partial) else None)
+    found = entries(request.sources, request.partial[1:] if request.partial is not None and _is_member(request.partial) else None)
     photos = write_plan(state, found, on_list, request.output / MAPS if request.format == "coco-panoptic" else None)
     size = request.shard_size or min(LARGEST_SHARD, max(SMALLEST_SHARD, -(-photos // SHARDS)))
     job = Job(**{"batch_size": batch_size, "threads": 1, **asked, "shard_size": size, "photos": photos})
@@ -172,8 +172,9 @@ def _asked(request: Request) -> dict[str, Any]:
     return found | {name: value for name in ("shard_size", "batch_size", "threads") if (value := getattr(request, name)) is not None}
 
 
-def _is_member(partial_maps: str | None) -> bool:
-    return partial_maps is not None and partial_maps.startswith(".") and "/" not in partial_maps and not os.path.isdir(partial_maps)
+def _is_member(partial_maps: str) -> bool:
+    """Whether partial maps are members of the tars, named by their suffix, and not in a folder."""
+    return partial_maps.startswith(".") and "/" not in partial_maps and not os.path.isdir(partial_maps)
 
 
 def _absolute(place: str) -> str:
