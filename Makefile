@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 # One thread per test worker, so that two workers do not fight for two cores. A file's tests go to one worker, which makes its models once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env demo figures test slow browser check docs package clean
+.PHONY: help env demo figures test slow browser ray check docs package clean
 .DELETE_ON_ERROR:
 
 help:
@@ -58,6 +58,10 @@ slow: $(STAMP)
 
 browser: $(STAMP)
 	LDMSEG_BROWSER=1 $(PYTEST) -m slow -p no:xdist tests/test_annotate_browser.py
+
+ray: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ray]' --constraint constraints.txt
+	$(PYTEST) -m '' -p no:xdist tests/test_archive_cluster.py
 
 package: $(STAMP)
 	rm -rf dist

@@ -8,8 +8,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-BASIC, SAMPLING, LARGE, OUTPUT = "Basic", "Sampling", "Large photos", "Output"
+BASIC, SCALE, SAMPLING, LARGE, OUTPUT = "Basic", "Archives", "Sampling", "Large photos", "Output"
 GROUPS = {
+    SCALE: ("engine", "address", "workers", "threads", "shard_size", "max_failures", "retry_failed", "with_photos"),
     SAMPLING: (
         "steps",
         "sampler",
@@ -45,6 +46,10 @@ EXAMPLES = {
     "inpaint": (
         "ldmseg inpaint photo.jpg --partial strokes.png -o out",
         "ldmseg inpaint photos/ --partial painted/ --unknown white --clean-partial -o out",
+    ),
+    "label": (
+        "ldmseg label photos/ -o maps",
+        "ldmseg label 'train-{000..099}.tar' --to webdataset -o maps --max-failures 1000",
     ),
     "annotate": (
         "ldmseg annotate photos/ -o my-labels",
@@ -135,7 +140,7 @@ class Command(TyperCommand):
                     formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        records: dict[str, list[tuple[str, str]]] = {BASIC: [], SAMPLING: [], LARGE: [], OUTPUT: []}
+        records: dict[str, list[tuple[str, str]]] = {BASIC: [], SCALE: [], SAMPLING: [], LARGE: [], OUTPUT: []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:

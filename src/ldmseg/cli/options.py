@@ -102,6 +102,14 @@ Captions = Annotated[
         show_default="none",
     ),
 ]
+CleanPartial = Annotated[
+    bool,
+    typer.Option("--clean-partial", help="Snap stray colours (soft brush, JPEG) to the main ones; what is unsure is unknown."),
+]
+Unknown = Annotated[
+    str | None,
+    typer.Option("--unknown", metavar="COLOR", help="A colour of the partial map that is unknown, e.g. white.", show_default="black"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 NoOverlay = Annotated[bool, typer.Option("--no-overlay", help="Write no <stem>_overlay.png.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more on stderr.", callback=configure_logging)]

@@ -114,14 +114,8 @@ def inpaint(
             "--strength", help="refine, and videos from the second frame on: how far a map is changed, above 0 to 1.", show_default="0.5"
         ),
     ] = None,
-    clean_partial: Annotated[
-        bool,
-        typer.Option("--clean-partial", help="Snap stray colours (soft brush, JPEG) to the main ones; what is unsure is unknown."),
-    ] = False,
-    unknown: Annotated[
-        str | None,
-        typer.Option("--unknown", metavar="COLOR", help="A colour of the partial map that is unknown, e.g. white.", show_default="black"),
-    ] = None,
+    clean_partial: options.CleanPartial = False,
+    unknown: options.Unknown = None,
     certain: Annotated[
         Path | None,
         typer.Option(

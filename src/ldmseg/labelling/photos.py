@@ -125,8 +125,13 @@ def photo_generator(seed: int, path: Path) -> torch.Generator:
     """Randomness of one photo: a function of the seed and the file's stem, so that other photos do not matter."""
     import torch
 
-    digest = hashlib.sha256(f"{seed}:{path.stem}".encode("utf-8", "surrogateescape")).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+    return torch.Generator().manual_seed(photo_seed(seed, path.stem))
+
+
+def photo_seed(seed: int, stem: str) -> int:
+    """The seed of one photo's randomness (`photo_generator`)."""
+    digest = hashlib.sha256(f"{seed}:{stem}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8]) >> 1
 
 
 def check_partials(
