@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from ldmseg.formats.coco_json import Provenance
+    from ldmseg.formats.coco_json import Category, Provenance
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
     from ldmseg.palette import Color
     from ldmseg.panoptic import PanopticMap
@@ -64,17 +64,21 @@ def write_maps(
     pictures: Pictures,
     on_progress: OnProgress,
     origin: Provenance | None = None,
+    categories: Sequence[Category] | None = None,
 ) -> Iterator[Written]:
     """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done.
 
     One process at a time writes into a folder: two would each leave a JSON of their own maps alone.
 
     Photos are read ahead and pictures drawn in other threads, because for large photos that takes longer than the model.
+
+    Args:
+        categories: what the predicted segments may be; None if they have no names.
     """
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
     drawing: deque[tuple[Written, Future[None]]] = deque()
     done = 0
-    with _threads() as pool, _writer(output, origin) as writer:
+    with _threads() as pool, _writer(output, origin, categories) as writer:
         for batch, loaded in _read_ahead(batches, pool):
             began = time.perf_counter()
             predictions = predict(batch, loaded)
@@ -143,12 +147,12 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def _writer(output: Path, origin: Provenance | None) -> Iterator[CocoPanopticWriter]:
+def _writer(output: Path, origin: Provenance | None, categories: Sequence[Category] | None) -> Iterator[CocoPanopticWriter]:
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
     from ldmseg.locking import locked
 
     with locked(output):
-        writer = CocoPanopticWriter(output, png_dir=output, provenance=origin)
+        writer = CocoPanopticWriter(output, categories, png_dir=output, provenance=origin)
         try:
             yield writer
         except BaseException:

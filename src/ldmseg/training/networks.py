@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ldmseg.config import INFERENCE, AutoencoderRunConfig, DiffusionRunConfig
+from ldmseg.config import INFERENCE, AutoencoderRunConfig, ClassifierRunConfig, DiffusionRunConfig
+from ldmseg.data.datasets import load_dataset
 from ldmseg.diffusion.guidance import check_descriptor, check_guidance
 from ldmseg.errors import InputError, quoted
 from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.backbones import load_backbone
+from ldmseg.models.classifier import SegmentClassifier
 from ldmseg.models.denoiser import Denoiser, build_denoiser, freeze_time_embedding, widen_input
 from ldmseg.models.descriptors import Descriptor, build_descriptor
 from ldmseg.models.image_encoder import ConvImageEncoder, ImageEncoder, load_image_encoder
@@ -17,6 +19,7 @@ from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.inheritance import inherited
+from ldmseg.training.naming import classifier_categories
 from ldmseg.training.stages.base import fresh_weights, save_memory
 
 
@@ -36,6 +39,15 @@ class Beginning:
 
     networks: Networks
     config: DiffusionRunConfig
+
+
+@dataclass(frozen=True)
+class ClassifierBeginning:
+    """How the classifier's stage begins: the pipeline that it is for, frozen, the new network, and the configuration with its size."""
+
+    pipeline: LDMSegPipeline
+    classifier: SegmentClassifier
+    config: ClassifierRunConfig
 
 
 def mask_autoencoder(config: AutoencoderRunConfig) -> MaskAutoencoder:
@@ -160,3 +172,24 @@ def ready(networks: Networks, config: DiffusionRunConfig) -> Networks:
     if config.optim.gradient_checkpointing:
         save_memory(networks.denoiser)
     return networks
+
+
+def begin_classifier(config: ClassifierRunConfig) -> ClassifierBeginning:
+    """A classifier with fresh weights for the features of a pipeline's image encoder.
+
+    Raises:
+        InputError: there is no such pipeline, the data set of the categories has none, or `data.size` is not the pipeline's.
+    """
+    pipe = LDMSegPipeline.from_pretrained(config.init)
+    size = pipe.config["image_size"]
+    if "size" in config.data.model_fields_set and config.data.size != size:
+        raise InputError(f"data.size: expected {size}, at which the model in {config.init!r} draws (or leave it out), got {config.data.size}")
+    config = config.model_copy(update={"data": config.data.model_copy(update={"size": size})})
+    train = config.data.train
+    named = config.categories or (train if isinstance(train, str) else train[0].data)
+    categories = classifier_categories(load_dataset(named, size=size).categories, named)
+    encoder = pipe.image_encoder.requires_grad_(False).eval()
+    with fresh_weights(config.seed):
+        entries = [category.to_dict() for category in categories]
+        classifier = SegmentClassifier(entries, encoder.feature_channels, encoder.feature_cell, **config.model.model_dump())
+    return ClassifierBeginning(pipe, classifier, config)
