@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ from ldmseg.labelling.photos import CONFIDENCE, OVERLAY, PANELS, Photo, Pictures
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ldmseg.formats.coco_json import Provenance
+    from ldmseg.formats.coco_json import Category, Provenance
     from ldmseg.formats.painting import Painting
     from ldmseg.pipeline import LDMSegOutput
 
@@ -43,6 +43,8 @@ def segment(
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
+    classes: options.Classes = None,
+    clip: options.Clip = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -54,27 +56,29 @@ def segment(
     """Segment photos.
 
     For each photo, <stem>.png (COCO panoptic ids) and <stem>_overlay.png are written, and one panoptic.json for all. With --ensemble-size
-    there is also <stem>_confidence.png, which is bright where the samples agree.
+    there is also <stem>_confidence.png, which is bright where the samples agree. Segments have categories with a model that has a
+    classifier, and with --classes.
     """
     asked = options.asked(locals())
     pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
     with Progress("checking photos", enabled=not json) as progress:
         photos = check_photos(images, output, pictures, progress.update, max_pixels)
 
-    from ldmseg.cli.models import load_pipeline
+    from ldmseg.cli.models import load_classes, load_pipeline
     from ldmseg.models.loading import model_folder
 
     texts = _captions(captions, photos)
+    names = load_classes(classes, clip, device)
     pipe = load_pipeline(model, device)
 
     def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
         generators = [photo_generator(seed, photo.path) for photo in batch]
         prompt = None if texts is None else [texts[photo.path] for photo in batch]
-        out = pipe(loaded, generator=generators, prompt=prompt, **asked)
+        out = pipe(loaded, generator=generators, prompt=prompt, classes=names, **asked)
         return _predictions(out)
 
     origin = made_by("segment", model, model_folder(model), seed, pipe.options.updated(asked))
-    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed}, origin=origin)
+    _run(photos, predict, output, _Told({"model": model, "seed": seed}, origin, _categories(pipe, names)), batch_size, pictures, json)
 
 
 def inpaint(
@@ -130,6 +134,8 @@ def inpaint(
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
+    classes: options.Classes = None,
+    clip: options.Clip = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -164,10 +170,11 @@ def inpaint(
     partials = check_partials(photos, partial, output, "--partial", pictures, lambda path, pixels: painted(path, pixels).map)
     masks = None if certain is None else check_partials(photos, certain, output, "--certain", pictures, read_label_png)
 
-    from ldmseg.cli.models import load_pipeline
+    from ldmseg.cli.models import load_classes, load_pipeline
     from ldmseg.models.loading import model_folder
 
     texts = _captions(captions, photos)
+    names = load_classes(classes, clip, device)
     pipe = load_pipeline(model, device)
 
     def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
@@ -178,14 +185,14 @@ def inpaint(
             certain_pixels = [read_label_png(masks[photo.path], max(MAX_PIXELS, photo.pixels)).ids > 0 for photo in batch]
         generators = [photo_generator(seed, photo.path) for photo in batch]
         prompt = None if texts is None else [texts[photo.path] for photo in batch]
-        out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, **asked)
+        out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, classes=names, **asked)
         for photo, painting in zip(batch, paintings, strict=True):
             for doubt in doubts(painting) if method != "refine" else ():
                 say(f"ldmseg: warning: {partials[photo.path]}: {doubt}")
         return _predictions(out, paintings)
 
     origin = made_by("inpaint", model, model_folder(model), seed, pipe.options.updated(asked))
-    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed}, origin=origin)
+    _run(photos, predict, output, _Told({"model": model, "seed": seed}, origin, _categories(pipe, names)), batch_size, pictures, json)
 
 
 def _predictions(out: LDMSegOutput, paintings: list[Painting] | None = None) -> list[Prediction]:
@@ -194,24 +201,27 @@ def _predictions(out: LDMSegOutput, paintings: list[Painting] | None = None) -> 
     return [Prediction(pmap, sure, *((given.map, given.colors) if given else ())) for pmap, sure, given in together]
 
 
-def _run(
-    photos: list[Photo],
-    predict: Predict,
-    output: Path,
-    *,
-    batch_size: int,
-    pictures: Pictures,
-    json: bool,
-    facts: dict[str, object],
-    origin: Provenance,
-) -> None:
+@dataclass(frozen=True)
+class _Told:
+    """What is written of a run beside its maps: facts for --json, where the maps come from, and what segments may be."""
+
+    facts: dict[str, object]
+    origin: Provenance
+    categories: tuple[Category, ...] | None
+
+
+def _categories(pipe: Any, names: Any) -> tuple[Category, ...] | None:
+    chosen = pipe.own_classes if names == "own" else names
+    return None if chosen is None else chosen.categories
+
+
+def _run(photos: list[Photo], predict: Predict, output: Path, told: _Told, batch_size: int, pictures: Pictures, json: bool) -> None:
     with Progress("segmenting", enabled=not json) as progress:
-        maps = write_maps(
-            photos, predict, output, batch_size=batch_size, pictures=pictures, on_progress=progress.update, origin=origin
-        )
+        shared: dict[str, Any] = {"batch_size": batch_size, "pictures": pictures, "on_progress": progress.update}
+        maps = write_maps(photos, predict, output, origin=told.origin, categories=told.categories, **shared)
         written = list(maps)
     if json:
-        print_json({"images": [asdict(one) for one in written], "panoptic": str(output / "panoptic.json"), **facts})
+        print_json({"images": [asdict(one) for one in written], "panoptic": str(output / "panoptic.json"), **told.facts})
     else:
         segments = sum(one.segments for one in written)
         say(f"{len(written)} photo{'s' * (len(written) != 1)}, {segments} segments, written to {output}")

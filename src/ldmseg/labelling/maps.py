@@ -78,6 +78,7 @@ def write_maps(
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
     drawing: deque[tuple[Written, Future[None]]] = deque()
     done = 0
+    names = {category.id: category.name for category in categories or ()}
     with _threads() as pool, _writer(output, origin, categories) as writer:
         for batch, loaded in _read_ahead(batches, pool):
             began = time.perf_counter()
@@ -87,7 +88,7 @@ def write_maps(
                 map_path = writer.add(photo.path.name, photo.image_id, prediction.map)
                 paths = {suffix: output / f"{photo.path.stem}{suffix}.png" for suffix in pictures.suffixes}
                 one = _written(photo, map_path, paths, prediction, seconds)
-                drawing.append((one, pool.submit(_draw, paths, picture, prediction)))
+                drawing.append((one, pool.submit(_draw, paths, picture, prediction, names)))
                 done += 1
                 on_progress(done, len(photos))
             while len(drawing) > batch_size:
@@ -113,15 +114,15 @@ def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) ->
             yield batch, pictures
 
 
-def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction) -> None:
+def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction, names: Mapping[int, str]) -> None:
     from ldmseg.atomic import atomic_write
     from ldmseg.palette import segment_colors
-    from ldmseg.visualize import completion_panels, confidence_picture, overlay
+    from ldmseg.visualize import captioned, completion_panels, confidence_picture, overlay
 
     colors = segment_colors(prediction.map, keep=prediction.colors)
     for suffix, path in paths.items():
         if suffix == OVERLAY:
-            drawn = overlay(picture, prediction.map, colors=colors)
+            drawn = captioned(overlay(picture, prediction.map, colors=colors), prediction.map, names)
         elif suffix == CONFIDENCE and prediction.confidence is not None:
             drawn = confidence_picture(prediction.confidence)
         else:

@@ -67,15 +67,19 @@ class SegmentClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
             for entry in self.config["categories"]
         )
 
+    def reads(self, encoder: ImageEncoder) -> bool:
+        """Whether the image encoder has the features that the classifier was made for."""
+        return (tuple(self.config["feature_channels"]), self.config["cell"]) == (encoder.feature_channels, encoder.feature_cell)
+
     def check(self, encoder: ImageEncoder) -> None:
         """
         Raises:
             InputError: the image encoder has other features than the classifier reads.
         """
-        reads, has = (tuple(self.config["feature_channels"]), self.config["cell"]), (encoder.feature_channels, encoder.feature_cell)
-        if reads != has:
-            told = [f"features of {', '.join(map(str, channels))} channels, {cell} pixels a cell" for channels, cell in (reads, has)]
-            raise InputError(f"classifier: expected an image encoder with {told[0]}, got {told[1]}")
+        if not self.reads(encoder):
+            both = (self.config["feature_channels"], self.config["cell"]), (encoder.feature_channels, encoder.feature_cell)
+            wanted, got = (f"features of {', '.join(map(str, channels))} channels, {cell} pixels a cell" for channels, cell in both)
+            raise InputError(f"classifier: expected an image encoder with {wanted}, got {got}")
 
     def forward(self, photos: Tensor, features: Sequence[Tensor]) -> Tensor:
         """Logits of each category.

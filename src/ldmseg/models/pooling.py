@@ -30,4 +30,4 @@ def coverage(pmap: PanopticMap, grid: tuple[int, int]) -> Tensor:
     known = dense >= 0
     counts = np.bincount(dense[known] * (height * width) + cells[known], minlength=len(pmap) * height * width)
     pixels = np.bincount(cells.ravel(), minlength=height * width)
-    return torch.from_numpy((counts.reshape(len(pmap), -1) / pixels).astype(np.float32)).unflatten(1, grid)
+    return torch.from_numpy((counts.reshape(len(pmap), height * width) / pixels).astype(np.float32)).unflatten(1, grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from ldmseg.config import INFERENCE, AutoencoderRunConfig, ClassifierRunConfig, DiffusionRunConfig
@@ -22,15 +23,18 @@ from ldmseg.training.inheritance import inherited
 from ldmseg.training.naming import classifier_categories
 from ldmseg.training.stages.base import fresh_weights, save_memory
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Networks:
-    """What stage 2 trains (`denoiser`, and parts of the others) and what it needs frozen."""
+    """What stage 2 trains (`denoiser`, and parts of the others) and what it needs frozen; `classifier` is handed on as it is."""
 
     autoencoder: MaskAutoencoder
     image_encoder: ImageEncoder
     denoiser: Denoiser
     descriptor: Descriptor | None
+    classifier: SegmentClassifier | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ def begin_diffusion(config: DiffusionRunConfig) -> Beginning:
             with fresh_weights(config.seed):
                 encoder = with_backbone(encoder, config)
             network = widen_input(network, image_channels=encoder.latent_channels)
-        networks = ready(Networks(autoencoder, encoder, network, start.descriptor), config)
+        classifier = still_valid(start.classifier, encoder)
+        networks = ready(Networks(autoencoder, encoder, network, start.descriptor, classifier), config)
         return Beginning(networks, config)
     autoencoder = load_mask_autoencoder(config.autoencoder)
     with fresh_weights(config.seed):
@@ -96,6 +101,17 @@ def begin_diffusion(config: DiffusionRunConfig) -> Beginning:
         network = denoiser(config, autoencoder, encoder)
         networks = ready(Networks(autoencoder, encoder, network, descriptor(config, network)), config)
         return Beginning(networks, config)
+
+
+def still_valid(classifier: SegmentClassifier | None, encoder: ImageEncoder) -> SegmentClassifier | None:
+    """The classifier of a pipeline that is trained further, frozen; None, with a warning, where training changes the features it reads."""
+    if classifier is None:
+        return None
+    frozen = isinstance(encoder, BackboneImageEncoder) or not encoder.trainable
+    if not frozen or not classifier.reads(encoder):
+        logger.warning("the classifier is left out, because training changes the image features; ldmseg train classifier makes a new one")
+        return None
+    return classifier.requires_grad_(False).eval()
 
 
 def image_encoder(config: DiffusionRunConfig, autoencoder: MaskAutoencoder) -> ImageEncoder:

@@ -168,6 +168,7 @@ def _diffusion_run(config: DiffusionRunConfig) -> _Run:
         return denoiser(x, torch.zeros(batch, dtype=torch.long), condition=condition, estimate=x).float().square().mean()
 
     networks: dict[str, Any] = {"autoencoder": autoencoder, "image_encoder": encoder, "denoiser": denoiser, "descriptor": descriptor}
+    networks["classifier"] = parts.classifier
     return _Run(config, {name: network for name, network in networks.items() if network is not None}, step, notes)
 
 
