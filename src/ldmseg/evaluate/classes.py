@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.errors import InputError, quoted
@@ -27,7 +27,7 @@ def evaluate_names(
     on_progress: Callable[[int, int], None] | None = None,
     on_named: Callable[[NDArray[np.uint8], PanopticMap, PanopticMap], None] | None = None,
 ) -> EvaluationReport:
-    """Class-aware panoptic quality of true segments under other names.
+    """Class-aware panoptic quality of true segments under other names, which are chosen among the data set's categories.
 
     Crowd segments are left out of what is named, because they are no segments to be found.
 
@@ -37,26 +37,26 @@ def evaluate_names(
         on_named: called with each photo (H, W, 3), its labels, and the same segments under the names that were found.
 
     Raises:
-        InputError: `limit` is below 1, or the data set lacks a category that segments may get.
+        InputError: `limit` is below 1, or the data set has none of the categories.
     """
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1:
         raise InputError(f"limit: expected at least 1, got {limit}")
-    numbers = category_numbers(classes.categories, dataset.categories)
+    chosen = Among(classes, dataset.categories)
     quality, seconds = PanopticQuality(dataset.categories), 0.0
     for index in range(count):
         image, target = dataset.image(index), dataset.map(index)
         bare = nameless(target)
         started = time.monotonic()
-        found = named(bare, classes.probabilities(load_images(image)[0], bare), classes.categories)
+        found = named(bare, chosen.probabilities(load_images(image)[0], bare), chosen.categories)
         seconds += time.monotonic() - started
-        found = renumbered(found, numbers)
         quality.update(found, target)
         if on_named is not None:
             on_named(image, target, found)
         if on_progress is not None:
             on_progress(index + 1, count)
-    return EvaluationReport(quality.compute(), count, seconds / count, {"class_agnostic": False, "true_masks": True})
+    settings = {"class_agnostic": False, "true_masks": True, "categories": len(chosen.categories)}
+    return EvaluationReport(quality.compute(), count, seconds / count, settings)
 
 
 def nameless(pmap: PanopticMap) -> PanopticMap:
@@ -65,23 +65,26 @@ def nameless(pmap: PanopticMap) -> PanopticMap:
     return PanopticMap(kept.ids)
 
 
-def category_numbers(own: Sequence[Category], wanted: Sequence[Category]) -> dict[int, int]:
-    """The data set's number of each category that segments may get; they are the same by name and by whether they are things.
+class Among:
+    """Classes that choose among a data set's categories: those of the same name, under the data set's numbers.
 
     Raises:
-        InputError: the data set lacks one.
+        InputError: they have no category in common.
     """
-    theirs = {(c.name, c.isthing): c.id for c in wanted}
-    lacking = [c for c in own if (c.name, c.isthing) not in theirs]
-    if lacking:
-        rest = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
-        raise InputError(f"data: expected a data set with all of the {len(own)} categories of the model, got none {quoted(lacking[0].name)}{rest}")
-    return {c.id: theirs[c.name, c.isthing] for c in own}
+
+    def __init__(self, classes: Classes, categories: Sequence[Category]) -> None:
+        place = {(c.name, c.isthing): n for n, c in enumerate(classes.categories)}
+        self.classes = classes
+        self.categories = tuple(c for c in categories if (c.name, c.isthing) in place)
+        self._columns = [place[c.name, c.isthing] for c in self.categories]
+        if not self.categories:
+            raise InputError(f"data: expected a data set with some of the model's categories ({_named(classes.categories)}), got {_named(categories)}")
+
+    def probabilities(self, image: Tensor, pmap: PanopticMap) -> NDArray[np.floating]:
+        """(len(pmap), categories) of each segment, each row with a sum of 1."""
+        found = self.classes.probabilities(image, pmap)[:, self._columns]
+        return found / np.maximum(found.sum(1, keepdims=True), np.finfo(found.dtype).tiny)
 
 
-def renumbered(pmap: PanopticMap, numbers: Mapping[int, int]) -> PanopticMap:
-    """The same segments under another data set's numbers of their categories."""
-    if all(number == other for number, other in numbers.items()):
-        return pmap
-    changed = (s if s.category_id is None else replace(s, category_id=numbers[s.category_id]) for s in pmap.segments)
-    return PanopticMap(pmap.ids, tuple(changed))
+def _named(categories: Sequence[Category]) -> str:
+    return quoted([c.name for c in categories])

@@ -14,7 +14,7 @@ from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.partial import drop_blocks
 from ldmseg.errors import InputError
-from ldmseg.evaluate.classes import category_numbers, renumbered
+from ldmseg.evaluate.classes import Among
 from ldmseg.evaluate.report import EvaluationReport
 from ldmseg.inference.postprocess import to_panoptic
 from ldmseg.metrics.panoptic_quality import PanopticQuality
@@ -47,20 +47,19 @@ def evaluate(
         drop_rate: measure completion: this share of the labels' blocks is dropped and filled in again (figure 9).
         block_size: side of those blocks in pixels.
         class_agnostic: every segment counts as one class, and a pipeline's segments get no names. Otherwise its classifier names them, and
-            its categories are matched with the data set's by name.
+            it chooses among the data set's categories, which are matched by name.
         on_progress: called with (images done, images in all).
         options: of a pipeline (`InferenceOptions`).
 
     Raises:
-        InputError: `limit` or `batch_size` is below 1, an option is out of range, or categories count and a segment has none or the data set
-            lacks one of the model's.
+        InputError: `limit` or `batch_size` is below 1, an option is out of range, or categories count and a segment has none, or the data
+            set has none of the model's.
     """
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1 or batch_size < 1:
         raise InputError(f"limit, batch_size: expected at least 1, got {limit} and {batch_size}")
-    segment = as_segmenter(model, classes="none" if class_agnostic else "own", **options)
-    own = model.classifier if isinstance(model, LDMSegPipeline) and not class_agnostic else None
-    numbers = {} if own is None else category_numbers(own.categories, dataset.categories)
+    own = model.own_classes if isinstance(model, LDMSegPipeline) and not class_agnostic else None
+    segment = as_segmenter(model, classes="none" if own is None else Among(own, dataset.categories), **options)
     quality, seconds = PanopticQuality(dataset.categories, class_agnostic=class_agnostic), 0.0
     for first in range(0, count, batch_size):
         indices = range(first, min(first + batch_size, count))
@@ -74,7 +73,7 @@ def evaluate(
         maps = segment(images, partials, image_seeds(seed, indices), captions)
         seconds += time.monotonic() - started
         for prediction, target in zip(maps, targets, strict=True):
-            quality.update(renumbered(prediction, numbers), target)
+            quality.update(prediction, target)
         if on_progress is not None:
             on_progress(indices[-1] + 1, count)
     completion = {} if drop_rate is None else {"drop_rate": drop_rate, "block_size": block_size}
