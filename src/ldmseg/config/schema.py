@@ -306,7 +306,7 @@ class DiffusionRunConfig(RunConfig):
 class ClassifierConfig(Config):
     """The arguments of `SegmentClassifier`."""
 
-    width: Positive = 96  # channels of each branch of the pyramid
+    width: Positive = 64  # channels of the joined features and of each branch of the pyramid
     stem_widths: tuple[Positive, ...] = (32, 64)  # of the small stem beside the features; an empty list leaves it out
     rates: tuple[Positive, ...] = (6, 12, 18)  # of the pyramid's 3 x 3 convolutions, in cells
 
@@ -327,6 +327,7 @@ class ClassifierRunConfig(RunConfig):
     categories: str | None = None  # a data set that has the categories, none for the first of data.train; others are matched by name
     model: ClassifierConfig = ClassifierConfig()
     loss: NamingConfig = NamingConfig()
+    cache: bool = False  # keep what the map of every view teaches in memory after its first use: for some thousand photos in fixed views
 
     @model_validator(mode="after")
     def _seeing(self) -> Self:

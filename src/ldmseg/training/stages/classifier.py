@@ -17,7 +17,7 @@ from torch import Tensor
 from ldmseg.config import ClassifierRunConfig
 from ldmseg.data.datasets import load_dataset, load_mixture
 from ldmseg.data.feature_cache import FeatureCache
-from ldmseg.data.transforms import draw_color, draw_view, draw_view_number, fixed_view
+from ldmseg.data.transforms import View, draw_color, draw_view, draw_view_number, fixed_view
 from ldmseg.evaluate.classes import evaluate_names
 from ldmseg.inference.naming import ClassifierClasses
 from ldmseg.models.classifier import segment_means
@@ -31,9 +31,17 @@ from ldmseg.training.stages.base import Stage, sample_rng
 from ldmseg.visualize import contact_sheet, overlay
 
 
+class Taught(NamedTuple):
+    """What a view of a map teaches: of each of n segments with a category of the classifier's the `covered` cells (n, h, w) and the place
+    (n,) of its category."""
+
+    covered: Tensor
+    places: NDArray[np.int64]
+
+
 class Prepared(NamedTuple):
-    """One sample on the CPU: photo (3, s S, s S) uint8, and of each of n segments with a category its `covered` cells (n, h, w) and its
-    place (n,) among the classifier's categories. With `data.features` the photo is (3, S, S), and `features` are the backbone's."""
+    """One sample on the CPU: photo (3, s S, s S) uint8, and what its map teaches. With `data.features` the photo is (3, S, S), and `features`
+    are the backbone's."""
 
     photo: NDArray[np.uint8] | NDArray[np.floating]
     covered: Tensor
@@ -66,6 +74,7 @@ class ClassifierStage(Stage):
         self.train_items = Items.of(self.mixture, config.data.on_error, "data.train")
         self.val_items = Items(len(self.val_data), config.data.on_error, "data.val")
         self.table = CategoryTable.of(self.classifier.categories, self.mixture)
+        self._taught: dict[tuple[int, View], Taught] = {}
         self.features = None
         if config.data.features is not None:
             self.features = FeatureCache.open(config.data.features, self.image_encoder, self.train_data, config.data)
@@ -82,20 +91,28 @@ class ClassifierStage(Stage):
     def _sample(self, number: int, item: int) -> Prepared:
         data, rng = self.config.data, sample_rng(self.config.seed, number)
         data = data.model_copy(update={"whole_rate": self.mixture.whole_rate(item, data.whole_rate)})
-        pmap = self.train_data.map(item)
         fixed = draw_view_number(data, rng) if data.windows is not None or self.features is not None else None
-        view = draw_view(pmap.shape, data, rng) if fixed is None else fixed_view(item, fixed, data)
+        pmap = self.train_data.map(item) if fixed is None else None  # the same few views need no map once they are known
+        view = draw_view(pmap.shape, data, rng) if pmap is not None else fixed_view(item, fixed or 0, data)
         photo: NDArray[np.uint8] | NDArray[np.floating]
         features: tuple[NDArray[np.floating], ...] = ()
-        if self.features is not None and fixed is not None:
-            photo, features = self.features.read(item, fixed)
+        if self.features is not None:
+            photo, features = self.features.read(item, fixed or 0)
         else:
             photo = view.times(self.image_encoder.input_scale).image(self.train_data.image(item), draw_color(data.color, rng))
+        taught = self._taught.get((item, view)) or self._teach(item, view, pmap)
+        return Prepared(photo, taught.covered, taught.places, features)
+
+    def _teach(self, item: int, view: View, pmap: PanopticMap | None) -> Taught:
+        pmap = self.train_data.map(item) if pmap is None else pmap
         seen = pmap.with_ids(view.ids(pmap.ids))
         places = self.table.places(seen, item)  # (n,) -1 where the classifier has no such category
         known = np.flatnonzero(places >= 0)
-        cells = -(-data.size // self.image_encoder.feature_cell)
-        return Prepared(photo, coverage(seen, (cells, cells))[known], places[known], features)
+        cells = -(-self.config.data.size // self.image_encoder.feature_cell)
+        taught = Taught(coverage(seen, (cells, cells))[known], places[known])
+        if self.config.cache:
+            self._taught[item, view] = taught
+        return taught
 
     def collate(self, samples: Sequence[Prepared]) -> ClassifierBatch:
         most = max(1, *(len(s.places) for s in samples))
