@@ -306,7 +306,7 @@ class DiffusionRunConfig(RunConfig):
 class ClassifierConfig(Config):
     """The arguments of `SegmentClassifier`."""
 
-    width: Positive = 64  # channels of the joined features and of each branch of the pyramid
+    width: Positive = 96  # channels of each branch of the pyramid
     stem_widths: tuple[Positive, ...] = (32, 64)  # of the small stem beside the features; an empty list leaves it out
     rates: tuple[Positive, ...] = (6, 12, 18)  # of the pyramid's 3 x 3 convolutions, in cells
 
@@ -323,7 +323,9 @@ class ClassifierRunConfig(RunConfig):
     """`ldmseg train classifier`."""
 
     stage: Literal["classifier"]
-    init: str = "default"  # a pipeline folder or `default`, whose image encoder is read, and which is exported with the classifier
+    # A pipeline folder or `default`, whose image encoder is read, and which is exported with the classifier. A classifier that it has, of
+    # the same categories and `model`, is the start.
+    init: str = "default"
     categories: str | None = None  # a data set that has the categories, none for the first of data.train; others are matched by name
     model: ClassifierConfig = ClassifierConfig()
     loss: NamingConfig = NamingConfig()

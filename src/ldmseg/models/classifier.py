@@ -16,19 +16,22 @@ from ldmseg.formats.coco_json import Category
 from ldmseg.models.image_encoder import NORM_GROUPS, ConvImageEncoder, ImageEncoder
 from ldmseg.models.tensors import pad_to_multiple
 
+REDUCED = 40
+"""Channels that each feature map is reduced to before they are joined."""
+
+
 class SegmentClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Photos and their features -> logits of every category at every cell of the finest feature map.
 
     The paper classifies its segments "with a simple segmentation head on top of the proposals": here atrous spatial pyramid pooling
-    (DeepLabv3, Chen et al. 2017, section 3.3) over frozen features of several strides, which are enlarged and added (as in a feature
-    pyramid, Lin et al. 2017), and beside them a small stem for colours and edges. Norms are over groups of channels and not over the batch,
-    so that a photo's logits do not depend on its batch.
+    (DeepLabv3, Chen et al. 2017, section 3.3) over frozen features, and beside them a small stem for colours and edges. Norms are over
+    groups of channels and not over the batch, so that a photo's logits do not depend on its batch.
 
     Args:
         categories: `Category.to_dict` of each, in the order of the logits.
         feature_channels: of each of the image encoder's feature maps, finest first (`ImageEncoder.feature_channels`).
         cell: pixels of the map per cell of the finest one along each side (`ImageEncoder.feature_cell`); a power of two.
-        width: channels of the joined features and of each branch of the pyramid, a multiple of 8.
+        width: channels of each branch of the pyramid, a multiple of 8.
         stem_widths: channels of the stem's levels, multiples of 8; none leaves the stem out.
         rates: of the pyramid's 3 x 3 convolutions, in cells.
 
@@ -42,7 +45,7 @@ class SegmentClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         categories: list[dict[str, Any]],
         feature_channels: tuple[int, ...],
         cell: int,
-        width: int = 64,
+        width: int = 96,
         stem_widths: tuple[int, ...] = (32, 64),
         rates: tuple[int, ...] = (6, 12, 18),
     ) -> None:
@@ -51,10 +54,9 @@ class SegmentClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
             raise InputError(f"categories: expected at least one, each id once, got {quoted([c['id'] for c in categories])}")
         if width < NORM_GROUPS or width % NORM_GROUPS:
             raise InputError(f"width: expected a multiple of {NORM_GROUPS}, got {width}")
-        self.reduce = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in feature_channels)
-        self.stem = ConvImageEncoder(width, stem_widths, cell) if stem_widths else None
-        self.norm = nn.Sequential(nn.GroupNorm(NORM_GROUPS, width), nn.SiLU())
-        self.pyramid = PoolingPyramid(width, rates)
+        self.reduce = nn.ModuleList(nn.Conv2d(channels, REDUCED, 1) for channels in feature_channels)
+        self.stem = ConvImageEncoder(REDUCED, stem_widths, cell) if stem_widths else None
+        self.pyramid = PoolingPyramid(REDUCED * (len(feature_channels) + bool(stem_widths)), width, rates)
         self.head = nn.Conv2d(width, len(categories), 1)
 
     @property
@@ -68,6 +70,12 @@ class SegmentClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def reads(self, encoder: ImageEncoder) -> bool:
         """Whether the image encoder has the features that the classifier was made for."""
         return (tuple(self.config["feature_channels"]), self.config["cell"]) == (encoder.feature_channels, encoder.feature_cell)
+
+    def alike(self, other: SegmentClassifier) -> bool:
+        """Whether another classifier has the same categories and layers, so that it can take over the weights."""
+        layers = ("feature_channels", "cell", "width", "stem_widths", "rates")
+        same = all(list(a) == list(b) if isinstance(a, list | tuple) else a == b for a, b in ((self.config[k], other.config[k]) for k in layers))
+        return same and self.categories == other.categories
 
     def check(self, encoder: ImageEncoder) -> None:
         """
@@ -94,8 +102,8 @@ class SegmentClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if self.stem is not None:
             parts.append(self.stem.encode(photos).to(parts[0].dtype))
         enlarged = [p if p.shape[-2:] == size else F.interpolate(p, size, mode="bilinear", align_corners=False) for p in parts]
-        joined = torch.stack(enlarged).sum(0).contiguous(memory_format=torch.channels_last)  # a quarter faster on a CPU
-        return self.head(self.pyramid(self.norm(joined)))
+        joined = torch.cat(enlarged, dim=1).contiguous(memory_format=torch.channels_last)  # a quarter faster on a CPU
+        return self.head(self.pyramid(joined))
 
 
     def of_photos(self, encoder: ImageEncoder, photos: Tensor, features: Sequence[Tensor] = ()) -> Tensor:
@@ -119,16 +127,16 @@ class SegmentClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
 
 class PoolingPyramid(nn.Module):
-    """Atrous spatial pyramid pooling (DeepLabv3, section 3.3): (B, width, h, w) -> the same.
+    """Atrous spatial pyramid pooling (DeepLabv3, section 3.3): (B, channels, h, w) -> (B, width, h, w).
 
     A 1 x 1 convolution, a 3 x 3 one of each rate, and the mean of the whole image, each with `width` channels, joined by a 1 x 1
     convolution.
     """
 
-    def __init__(self, width: int, rates: Sequence[int]) -> None:
+    def __init__(self, channels: int, width: int, rates: Sequence[int]) -> None:
         super().__init__()
-        self.branches = nn.ModuleList([_block(width, width, 1), *(_block(width, width, 3, rate) for rate in rates)])
-        self.whole = nn.Sequential(nn.Conv2d(width, width, 1), nn.SiLU())
+        self.branches = nn.ModuleList([_block(channels, width, 1), *(_block(channels, width, 3, rate) for rate in rates)])
+        self.whole = nn.Sequential(nn.Conv2d(channels, width, 1), nn.SiLU())
         self.join = _block(width * (len(rates) + 2), width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
