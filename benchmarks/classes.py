@@ -2,8 +2,8 @@
 
     python benchmarks/classes.py --model runs/scenes-classifier/pipeline --data scenes:64:val --name classes_scenes
 
-PQ, SQ and RQ in percent, with things and stuff apart. `share` is the class-aware PQ of drawn segments over the class-agnostic one, which the
-paper has as 43.3 / 51.7. With --true-only nothing is drawn.
+PQ, SQ and RQ in percent, with things and stuff apart. `share` is the class-aware PQ of drawn segments over the class-agnostic one, which
+the paper has as 43.3 / 51.7. Of data sets behind --true-only nothing is drawn.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def test_saved_with_its_pipeline_and_loaded_with_it(tmp_path: Path) -> None:
 
     weights = next((tmp_path / "model/classifier").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
-    with pytest.raises(InputError, match="classifier.*is not the file that was exported"):
+    with pytest.raises(InputError, match=r"classifier.*is not the file that was exported"):
         LDMSegPipeline.from_pretrained(tmp_path / "model")
 
 
@@ -107,5 +107,5 @@ def test_mistakes() -> None:
             SegmentClassifier(**{"categories": ENTRIES, "feature_channels": (4,), "cell": 8, **settings})  # type: ignore[arg-type]
     pipe = build_tiny()
     parts = {**pipe.components, "classifier": SegmentClassifier(ENTRIES, (40, 112), 4, **SMALL)}
-    with pytest.raises(InputError, match="classifier: expected an image encoder with features of 40, 112 channels, 4 pixels a cell, got .* 8 ch"):
+    with pytest.raises(InputError, match=r"classifier: expected an image encoder with features of 40, 112 channels, 4 pixels a cell, got"):
         LDMSegPipeline(**parts)

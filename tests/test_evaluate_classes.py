@@ -78,7 +78,7 @@ def test_a_classifier_chooses_among_the_data_sets_categories() -> None:
     assert np.argsort(found[:, 0]).tolist() == np.argsort(whole[:, first] / whole[:, [c.isthing for c in CATEGORIES]].sum(1)).tolist()
     report = evaluate_names(TrueClasses(SCENES, CATEGORIES), Renumbered(few))
     assert report.quality.all.pq == 1.0 and report.settings["categories"] == len(few)
-    with pytest.raises(InputError, match="data: expected a data set with some of the model's categories .*'sky'.*, got .'region'."):
+    with pytest.raises(InputError, match=r"data: expected a data set with some of the model's categories .*'sky'.*, got .'region'."):
         Among(build_named().own_classes, (Category(1, "region"),))  # type: ignore[arg-type]
 
 

@@ -137,7 +137,7 @@ def test_sets_with_other_numbers_are_matched_by_name(start: Path, tmp_path: Path
     numbers = [n for n in range(40) if len(stage.load_sample(n).places) == 1]
     assert numbers and all(stage.load_sample(n).places.tolist() == [1] for n in numbers[:3])  # the dog teaches nothing
     other = coco(tmp_path / "other", [dog, replaced(dog, 4)], (3, 4))
-    with pytest.raises(InputError, match=r"data.train: expected a data set with some of the classifier's categories, got '.*other:train' with none"):
+    with pytest.raises(InputError, match=r"data.train: expected a data set with some of the .* categories, got '.*other:train' with none"):
         ClassifierStage(config_of(start, data={"train": [{"data": first}, {"data": other}], "val": first}))
 
 
@@ -202,5 +202,5 @@ def test_a_set_without_classes_is_refused(start: Path, tmp_path: Path) -> None:
         for segment in entry["segments_info"]:
             segment["category_id"] = 1
     (tmp_path / "a/panoptic_train.json").write_text(json.dumps(values))
-    with pytest.raises(InputError, match="categories: expected a data set with at least 2 categories, got .* with 1"):
+    with pytest.raises(InputError, match=r"categories: expected a data set with at least 2 categories, got .* with 1"):
         ClassifierStage(config_of(start, data={"train": only, "val": only}))

@@ -154,9 +154,7 @@ def evaluate(
         elif true_masks:
             result = evaluate_names(pipe.own_classes, dataset, limit=limit, on_progress=progress.update)
         else:
-            result = segment(
-                pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, class_agnostic=not class_aware, **shared
-            )
+            result = segment(pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, class_agnostic=not class_aware, **shared)
     _tell(result, report, plot, json)
 
 

@@ -40,7 +40,11 @@ GROUPS = {
 FEW = 8
 
 EXAMPLES = {
-    "segment": ("ldmseg segment photo.jpg -o out", "ldmseg segment holiday/ -o out --ensemble-size 8", 'ldmseg segment photo.jpg -o out --classes "dog, grass:stuff, ball"'),
+    "segment": (
+        "ldmseg segment photo.jpg -o out",
+        "ldmseg segment holiday/ -o out --ensemble-size 8",
+        'ldmseg segment photo.jpg -o out --classes "dog, grass:stuff, ball"',
+    ),
     "inpaint": (
         "ldmseg inpaint photo.jpg --partial strokes.png -o out",
         "ldmseg inpaint photos/ --partial painted/ --unknown white --clean-partial -o out",

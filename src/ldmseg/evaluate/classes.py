@@ -78,7 +78,8 @@ class Among:
         self.categories = tuple(c for c in categories if (c.name, c.isthing) in place)
         self._columns = [place[c.name, c.isthing] for c in self.categories]
         if not self.categories:
-            raise InputError(f"data: expected a data set with some of the model's categories ({_named(classes.categories)}), got {_named(categories)}")
+            expected = f"a data set with some of the model's categories ({_named(classes.categories)})"
+            raise InputError(f"data: expected {expected}, got {_named(categories)}")
 
     def probabilities(self, image: Tensor, pmap: PanopticMap) -> NDArray[np.floating]:
         """(len(pmap), categories) of each segment, each row with a sum of 1."""

@@ -73,9 +73,9 @@ class SegmentClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def alike(self, other: SegmentClassifier) -> bool:
         """Whether another classifier has the same categories and layers, so that it can take over the weights."""
-        layers = ("feature_channels", "cell", "width", "stem_widths", "rates")
-        same = all(list(a) == list(b) if isinstance(a, list | tuple) else a == b for a, b in ((self.config[k], other.config[k]) for k in layers))
-        return same and self.categories == other.categories
+        shapes = ({name: weight.shape for name, weight in one.state_dict().items()} for one in (self, other))
+        layers = ([one.config["cell"], *one.config["rates"]] for one in (self, other))
+        return self.categories == other.categories and next(shapes) == next(shapes) and next(layers) == next(layers)
 
     def check(self, encoder: ImageEncoder) -> None:
         """
@@ -104,7 +104,6 @@ class SegmentClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         enlarged = [p if p.shape[-2:] == size else F.interpolate(p, size, mode="bilinear", align_corners=False) for p in parts]
         joined = torch.cat(enlarged, dim=1).contiguous(memory_format=torch.channels_last)  # a quarter faster on a CPU
         return self.head(self.pyramid(joined))
-
 
     def of_photos(self, encoder: ImageEncoder, photos: Tensor, features: Sequence[Tensor] = ()) -> Tensor:
         """Logits of photos, on the cells that the photos cover.

@@ -14,7 +14,6 @@ from torch import Tensor
 from ldmseg.errors import InputError
 from ldmseg.models.pretrained import LISTED, Pretrained, only_shapes
 
-
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 """Of the photos that CLIP was trained on, values in 0..1 (Radford et al. 2021)."""

@@ -70,7 +70,7 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @apply_forward_hook
     @torch.no_grad()
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """What other networks may read beside the denoiser, finest first: a frozen backbone's features where there is one, else the latents.
+        """What a classifier reads, finest first: the features of a frozen backbone where there is one, else the latents.
 
         Args:
             images: (B, 3, H, W) in [-1, 1], H and W multiples of f times the input scale s.

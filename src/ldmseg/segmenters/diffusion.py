@@ -46,8 +46,6 @@ class PipelineSegmenter:
         return self.pipe(images, **asked, **self.asked).maps
 
 
-def as_segmenter(
-    model: LDMSegPipeline | Segmenter, classes: ClassesInput = "own", **options: Unpack[InferenceKwargs]
-) -> Segmenter:
+def as_segmenter(model: LDMSegPipeline | Segmenter, classes: ClassesInput = "own", **options: Unpack[InferenceKwargs]) -> Segmenter:
     """A pipeline with these options as a segmenter. A segmenter is returned as it is."""
     return PipelineSegmenter(model, classes, **options) if isinstance(model, LDMSegPipeline) else model

@@ -199,7 +199,8 @@ def begin_classifier(config: ClassifierRunConfig) -> ClassifierBeginning:
     pipe = LDMSegPipeline.from_pretrained(config.init)
     size = pipe.config["image_size"]
     if "size" in config.data.model_fields_set and config.data.size != size:
-        raise InputError(f"data.size: expected {size}, at which the model in {config.init!r} draws (or leave it out), got {config.data.size}")
+        drawn = f"{size}, at which the model in {config.init!r} draws (or leave it out)"
+        raise InputError(f"data.size: expected {drawn}, got {config.data.size}")
     config = config.model_copy(update={"data": config.data.model_copy(update={"size": size})})
     train = config.data.train
     named = config.categories or (train if isinstance(train, str) else train[0].data)

@@ -40,8 +40,8 @@ class Taught(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """One sample on the CPU: photo (3, s S, s S) uint8, and what its map teaches. With `data.features` the photo is (3, S, S), and `features`
-    are the backbone's."""
+    """One sample on the CPU: photo (3, s S, s S) uint8, and what its map teaches. With `data.features` the photo is (3, S, S), and
+    `features` are the backbone's."""
 
     photo: NDArray[np.uint8] | NDArray[np.floating]
     covered: Tensor
