@@ -12,6 +12,7 @@ from ldmseg import PanopticMap, Segment
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category
 from ldmseg.inference.naming import named
+from ldmseg.segmenters import as_segmenter
 
 SKY, BALL = Category(3, "sky", isthing=False), Category(7, "ball", isthing=True)
 IDS = np.array([[1, 1, 2], [4, 5, 5]])
@@ -106,3 +107,13 @@ def test_mistakes() -> None:
         pipe.name_segments(image, SCENES.map(0))
     with pytest.raises(InputError, match=r"maps: expected one per image \(1\), got 2"):
         build_named().name_segments(image, [SCENES.map(0)] * 2)
+
+
+def test_measures_and_tools_that_compare_segments_alone_get_them_without_names() -> None:
+    """Named stuff would be one segment, and change class-agnostic figures."""
+    pipe = build_named()
+    segmenter = as_segmenter(pipe)
+    maps = segmenter([SCENES.image(0)], None, [0])
+    assert all(s.category_id is None for s in maps[0].segments)
+    named_ones = as_segmenter(pipe, classes="own")([SCENES.image(0)], None, [0])
+    assert all(s.category_id is not None for s in named_ones[0].segments)

@@ -18,13 +18,13 @@ class PipelineSegmenter:
     """A pipeline with the options of its calls (`InferenceOptions`). Other options are the pipeline's own.
 
     Args:
-        classes: what names the segments, as in the pipeline's calls.
+        classes: what names the segments, as in the pipeline's calls; nothing by default, because most measures compare segments alone.
 
     Raises:
         InputError: an option is unknown or out of range.
     """
 
-    def __init__(self, pipe: LDMSegPipeline, classes: ClassesInput = "own", **options: Unpack[InferenceKwargs]) -> None:
+    def __init__(self, pipe: LDMSegPipeline, classes: ClassesInput = "none", **options: Unpack[InferenceKwargs]) -> None:
         self.pipe, self.classes, self.asked = pipe, classes, options
         self._options = pipe.options.updated(options)
 
@@ -46,6 +46,6 @@ class PipelineSegmenter:
         return self.pipe(images, **asked, **self.asked).maps
 
 
-def as_segmenter(model: LDMSegPipeline | Segmenter, classes: ClassesInput = "own", **options: Unpack[InferenceKwargs]) -> Segmenter:
+def as_segmenter(model: LDMSegPipeline | Segmenter, classes: ClassesInput = "none", **options: Unpack[InferenceKwargs]) -> Segmenter:
     """A pipeline with these options as a segmenter. A segmenter is returned as it is."""
     return PipelineSegmenter(model, classes, **options) if isinstance(model, LDMSegPipeline) else model
