@@ -14,10 +14,16 @@ from typing import Any
 
 from _results import command_line, write_result
 
-from ldmseg import LDMSegPipeline, load_dataset
+from ldmseg import LDMSegPipeline, PanopticQuality, load_dataset
+from ldmseg.data.datasets import PanopticDataset
 from ldmseg.devices import resolve_device
-from ldmseg.evaluate import evaluate, evaluate_names
+from ldmseg.evaluate import evaluate_names
+from ldmseg.evaluate.classes import Among
+from ldmseg.evaluate.segmentation import image_seeds
+from ldmseg.images import load_images
+from ldmseg.inference.naming import named
 from ldmseg.metrics.panoptic_quality import PanopticQualityResult
+from ldmseg.segmenters import as_segmenter
 
 
 def percent(result: PanopticQualityResult) -> dict[str, Any]:
@@ -30,6 +36,23 @@ def percent(result: PanopticQualityResult) -> dict[str, Any]:
     right = sum(stat.tp for stat in result.per_category.values())
     segments = sum(stat.tp + stat.fn for stat in result.per_category.values())
     return {**found, "matched": right, "segments": segments}
+
+
+def drawn(pipe: LDMSegPipeline, data: PanopticDataset, seeds: list[int]) -> dict[str, Any]:
+    """Figures of drawn segments without and with their names; each photo is drawn once for both."""
+    assert pipe.own_classes is not None
+    segment, classes = as_segmenter(pipe), Among(pipe.own_classes, data.categories)
+    rows: dict[str, Any] = {"class_agnostic": [], "class_aware": []}
+    for seed in seeds:
+        agnostic, aware = PanopticQuality(class_agnostic=True), PanopticQuality(data.categories)
+        for index in range(len(data)):
+            image, target = data.image(index), data.map(index)
+            (pmap,) = segment([image], None, image_seeds(seed, [index]))
+            agnostic.update(pmap, target)
+            aware.update(named(pmap, classes.probabilities(load_images(image)[0], pmap), classes.categories), target)
+        for name, quality in (("class_agnostic", agnostic), ("class_aware", aware)):
+            rows[name].append({"seed": seed, **percent(quality.compute())})
+    return rows | {f"{name}_pq": round(mean(row["all"]["pq"] for row in of), 2) for name, of in rows.items()}
 
 
 def main() -> None:
@@ -55,12 +78,8 @@ def main() -> None:
         print(spec, rows, flush=True)
         if spec in arguments.true_only:
             continue
-        for aware in (False, True):
-            reports = [evaluate(pipe, data, seed=seed, class_agnostic=not aware) for seed in arguments.seeds]
-            key = "class_aware" if aware else "class_agnostic"
-            rows[key] = [{"seed": seed, **percent(r.quality)} for seed, r in zip(arguments.seeds, reports, strict=True)]
-            rows[f"{key}_pq"] = round(mean(100 * r.quality.all.pq for r in reports), 2)
-            print(spec, key, rows[f"{key}_pq"], flush=True)
+        rows |= drawn(pipe, data, arguments.seeds)
+        print(spec, rows["class_agnostic_pq"], rows["class_aware_pq"], flush=True)
         rows["share"] = round(rows["class_aware_pq"] / rows["class_agnostic_pq"], 3)
     write_result(arguments.name, figures, command_line(), pipe)
 

@@ -89,16 +89,14 @@ class OpenVocabulary:
         vision = self.model.vision_model
         photo = (image.float() / 255 if image.dtype == torch.uint8 else image)[None].to(self._texts.device)
         pixels = clip_pixels(photo * 2 - 1, vision.config.image_size).to(self._texts.dtype)
-        hidden = vision.pre_layrnorm(vision.embeddings(pixels))  # (1, 1 + patches, hidden)
+        hidden = vision(pixel_values=pixels, output_hidden_states=True).hidden_states  # what each layer gets, (1, 1 + patches, hidden)
         side = vision.config.image_size // vision.config.patch_size
-        shares = coverage(pmap, (side, side)).flatten(1).to(hidden)  # (S, patches)
-        before = len(vision.encoder.layers) - self._layers
-        for layer in vision.encoder.layers[:before]:
-            hidden = layer(hidden, attention_mask=None)
-        tokens = hidden[:, :1].expand(-1, len(pmap), -1)[0]  # (S, hidden)
-        for layer in vision.encoder.layers[before:]:
-            tokens = _attended(layer, tokens, hidden[0, 1:], shares.log())
-            hidden = layer(hidden, attention_mask=None)
+        shares = coverage(pmap, (side, side)).flatten(1).to(pixels)  # (S, patches)
+        layers = vision.encoder.layers
+        first = len(layers) - self._layers
+        tokens = hidden[first][0, :1].expand(len(pmap), -1)  # (S, hidden)
+        for layer, given in zip(layers[first:], hidden[first:-1], strict=True):
+            tokens = _attended(layer, tokens, given[0, 1:], shares.log())
         embedded = self.model.visual_projection(vision.post_layernorm(tokens))  # (S, D)
         return self.model.logit_scale.exp() * _unit(embedded) @ self._texts.T
 
