@@ -204,3 +204,19 @@ def test_a_set_without_classes_is_refused(start: Path, tmp_path: Path) -> None:
     (tmp_path / "a/panoptic_train.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match=r"categories: expected a data set with at least 2 categories, got .* with 1"):
         ClassifierStage(config_of(start, data={"train": only, "val": only}))
+
+
+def test_a_run_begins_with_the_classifier_that_its_pipeline_has(tmp_path: Path) -> None:
+    pipe = build_named()
+    pipe.save_pretrained(tmp_path / "named")
+    assert pipe.classifier is not None
+    model = {"width": 8, "stem_widths": [8], "rates": [1, 2]}
+    same = ClassifierStage(config_of(tmp_path / "named", model=model)).classifier.state_dict()
+    assert all(torch.equal(weight, same[name]) for name, weight in pipe.classifier.state_dict().items())
+    first = coco(tmp_path / "a", [Category(1, "sky", False), Category(2, "cat")], (1, 2))
+    data = {"train": first, "val": first}
+    other = ClassifierStage(config_of(tmp_path / "named", model=model, data=data)).classifier.state_dict()
+    taken = {name for name, weight in pipe.classifier.state_dict().items() if torch.equal(weight, other[name])}
+    assert taken == {name for name in other if not name.startswith("head.")} and other["head.bias"].shape == (2,)
+    rates = ClassifierStage(config_of(tmp_path / "named", model={**model, "rates": [1, 3]})).classifier.state_dict()
+    assert not torch.equal(rates["reduce.0.weight"], same["reduce.0.weight"])  # other layers: nothing

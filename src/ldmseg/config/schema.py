@@ -330,8 +330,8 @@ class ClassifierRunConfig(RunConfig):
     """`ldmseg train classifier`."""
 
     stage: Literal["classifier"]
-    # A pipeline folder or `default`, whose image encoder is read, and which is exported with the classifier. A classifier that it has, of
-    # the same categories and `model`, is the start.
+    # A pipeline folder or `default`, whose image encoder is read, and which is exported with the classifier. A classifier that it has is
+    # the start; where it has other categories, all but its last layer.
     init: str = "default"
     categories: str | None = None  # a data set that has the categories, none for the first of data.train; others are matched by name
     model: ClassifierConfig = ClassifierConfig()

@@ -71,11 +71,17 @@ class SegmentClassifier(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Whether the image encoder has the features that the classifier was made for."""
         return (tuple(self.config["feature_channels"]), self.config["cell"]) == (encoder.feature_channels, encoder.feature_cell)
 
-    def alike(self, other: SegmentClassifier) -> bool:
-        """Whether another classifier has the same categories and layers, so that it can take over the weights."""
-        shapes = ({name: weight.shape for name, weight in one.state_dict().items()} for one in (self, other))
-        layers = ([one.config["cell"], *one.config["rates"]] for one in (self, other))
-        return self.categories == other.categories and next(shapes) == next(shapes) and next(layers) == next(layers)
+    def begin_with(self, other: SegmentClassifier) -> None:
+        """Take over another classifier's weights: all of them if it has the same categories, else all but the last layer's.
+
+        Nothing is taken over from one with other layers.
+        """
+        found = {name: weight for name, weight in other.state_dict().items() if not name.startswith("head.")}
+        own = {name: weight for name, weight in self.state_dict().items() if not name.startswith("head.")}
+        layers = ([one.config["cell"], *one.config["rates"], *one.config["feature_channels"]] for one in (self, other))
+        if next(layers) != next(layers) or {n: w.shape for n, w in found.items()} != {n: w.shape for n, w in own.items()}:
+            return
+        self.load_state_dict(other.state_dict() if self.categories == other.categories else found, strict=False)
 
     def check(self, encoder: ImageEncoder) -> None:
         """

@@ -191,7 +191,7 @@ def ready(networks: Networks, config: DiffusionRunConfig) -> Networks:
 
 
 def begin_classifier(config: ClassifierRunConfig) -> ClassifierBeginning:
-    """A classifier for the features of a pipeline's image encoder: the pipeline's own where it has one of the same kind, else a new one.
+    """A classifier for the features of a pipeline's image encoder, which begins with the pipeline's own where it has one.
 
     Raises:
         InputError: there is no such pipeline, the data set of the categories has none, or `data.size` is not the pipeline's.
@@ -209,6 +209,6 @@ def begin_classifier(config: ClassifierRunConfig) -> ClassifierBeginning:
     with fresh_weights(config.seed):
         entries = [category.to_dict() for category in categories]
         classifier = SegmentClassifier(entries, encoder.feature_channels, encoder.feature_cell, **config.model.model_dump())
-    if pipe.classifier is not None and pipe.classifier.alike(classifier):
-        classifier.load_state_dict(pipe.classifier.state_dict())
+    if pipe.classifier is not None:
+        classifier.begin_with(pipe.classifier)
     return ClassifierBeginning(pipe, classifier, config)
