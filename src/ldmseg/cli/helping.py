@@ -20,6 +20,7 @@ GROUPS = {
         "strength",
         "certain",
         "captions",
+        "every",
         "seed",
     ),
     LARGE: ("tile_size", "tile_overlap", "max_pixels", "batch_size"),
@@ -41,8 +42,8 @@ FEW = 8
 
 EXAMPLES = {
     "segment": (
-        "ldmseg segment photo.jpg -o out",
-        "ldmseg segment holiday/ -o out --ensemble-size 8",
+        "ldmseg segment photo.jpg holiday/ -o out --ensemble-size 8",
+        "ldmseg segment clip.mp4 -o out --every 5",
         'ldmseg segment photo.jpg -o out --classes "dog, grass:stuff, ball"',
     ),
     "inpaint": (

@@ -44,3 +44,9 @@ def load_classes(classes: str | None, clip: str | None, device: str) -> Any:
     from ldmseg.models.open_vocabulary import OpenVocabulary
 
     return OpenVocabulary.from_clip(clip or CLIP, classes.split(",")).to(resolve_device(device))
+
+
+def named_categories(pipe: Any, classes: Any) -> Any:
+    """What the segments of a call may be, where it gets `classes`; None where they have no names."""
+    chosen = pipe.own_classes if classes == "own" else classes
+    return None if chosen is None else chosen.categories

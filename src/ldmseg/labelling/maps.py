@@ -79,7 +79,7 @@ def write_maps(
     drawing: deque[tuple[Written, Future[None]]] = deque()
     done = 0
     names = {category.id: category.name for category in categories or ()}
-    with _threads() as pool, _writer(output, origin, categories) as writer:
+    with _threads() as pool, map_writer(output, origin, categories) as writer:
         for batch, loaded in _read_ahead(batches, pool):
             began = time.perf_counter()
             predictions = predict(batch, loaded)
@@ -148,7 +148,10 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def _writer(output: Path, origin: Provenance | None, categories: Sequence[Category] | None) -> Iterator[CocoPanopticWriter]:
+def map_writer(
+    output: Path, origin: Provenance | None, categories: Sequence[Category] | None = None
+) -> Iterator[CocoPanopticWriter]:
+    """Write maps and `panoptic.json` into a folder that no other process writes to; after an error the JSON has what was added."""
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
     from ldmseg.locking import locked
 
