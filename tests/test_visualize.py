@@ -12,7 +12,7 @@ from PIL import Image
 from ldmseg.errors import InputError
 from ldmseg.palette import NO_CATEGORY, PALETTE, VOID_COLOR
 from ldmseg.panoptic import PanopticMap, Segment
-from ldmseg.visualize import color_map, completion_panels, confidence_map, confidence_picture, contact_sheet, in_columns, overlay
+from ldmseg.visualize import captioned, color_map, completion_panels, confidence_map, confidence_picture, contact_sheet, in_columns, overlay
 
 
 @pytest.fixture
@@ -182,3 +182,16 @@ def test_panels_show_what_there_is(halves: PanopticMap) -> None:
     everything = completion_panels(photo, halves, given=halves, confidence=np.ones((8, 12)), tile=64)
     assert everything.height > alone.height  # by the bar of the confidence
     assert (everything.width - 4) == 2 * (alone.width - 4)  # four panels against two, and one margin
+
+
+def test_names_lie_on_their_segments_and_small_ones_have_none() -> None:
+    ids = np.ones((80, 120), dtype=int)
+    ids[:40], ids[78:, 118:] = 2, 3
+    pmap = PanopticMap(ids, (Segment(1, 10), Segment(2), Segment(3, 10)))
+    picture = color_map(pmap)
+    found = np.asarray(captioned(picture, pmap, {10: "dog", 11: "cat"}))
+    changed = (found != np.asarray(picture)).any(-1)
+    assert changed[40:78, :118].any() and not changed[:40].any() and not changed[78:, 118:].any()
+    ys, xs = np.nonzero(changed)
+    assert abs(ys.mean() - 59.5) < 5 and abs(xs.mean() - 59.5) < 5
+    assert captioned(picture, pmap, {}) == picture

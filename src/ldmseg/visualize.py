@@ -79,6 +79,29 @@ def overlay(
     return Image.fromarray(np.round(mixed).astype(np.uint8))
 
 
+def captioned(picture: Image.Image, pmap: PanopticMap, names: Mapping[int, str]) -> Image.Image:
+    """A picture of segments with the name of each one's category on it, at the segment's pixel that is nearest to its centre.
+
+    A segment without a category, and one that is smaller than its name, gets none.
+
+    Args:
+        picture: as large as the map.
+        names: of categories, by their number.
+    """
+    result = picture.copy()
+    draw, text = ImageDraw.Draw(result), _text_height(min(picture.size))
+    font = ImageFont.load_default(size=text)
+    for segment, area, (left, top, width, height) in zip(pmap.segments, pmap.areas.tolist(), pmap.boxes.tolist(), strict=True):
+        name = names.get(-1 if segment.category_id is None else segment.category_id, "")
+        if not name or area < text * font.getlength(name):
+            continue
+        ys, xs = np.nonzero(pmap.ids[top : top + height, left : left + width] == segment.id)
+        nearest = int(((ys - ys.mean()) ** 2 + (xs - xs.mean()) ** 2).argmin())
+        place = left + int(xs[nearest]), top + int(ys[nearest])
+        draw.text(place, name, fill=(255, 255, 255), stroke_width=max(1, text // 8), stroke_fill=(0, 0, 0), font=font, anchor="mm")
+    return result
+
+
 def plot(
     pmap: PanopticMap,
     image: Image.Image | NDArray[np.uint8] | str | PathLike[str] | None = None,

@@ -42,7 +42,11 @@ GROUPS = {
 FEW = 8
 
 EXAMPLES = {
-    "segment": ("ldmseg segment photo.jpg holiday/ -o out --ensemble-size 8", "ldmseg segment clip.mp4 -o out --every 5"),
+    "segment": (
+        "ldmseg segment photo.jpg holiday/ -o out --ensemble-size 8",
+        "ldmseg segment clip.mp4 -o out --every 5",
+        'ldmseg segment photo.jpg -o out --classes "dog, grass:stuff, ball"',
+    ),
     "inpaint": (
         "ldmseg inpaint photo.jpg --partial strokes.png -o out",
         "ldmseg inpaint photos/ --partial painted/ --unknown white --clean-partial -o out",
@@ -73,6 +77,10 @@ EXAMPLES = {
     "diffusion": (
         "ldmseg train diffusion --config finetune -o runs/mine --set data.train=labels:my-data:train",
         "ldmseg train diffusion --config finetune -o runs/mine --dry-run",
+    ),
+    "classifier": (
+        "ldmseg train classifier --config scenes-classifier -o runs/named",
+        "ldmseg evaluate --data scenes:64:val --class-aware --model runs/named/pipeline",
     ),
     "scenes": ("ldmseg data scenes --count 4 -o scenes", "ldmseg data scenes --count 100 --size 256 --seed 7 -o scenes"),
     "partial": (

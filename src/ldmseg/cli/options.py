@@ -110,6 +110,19 @@ Unknown = Annotated[
     str | None,
     typer.Option("--unknown", metavar="COLOR", help="A colour of the partial map that is unknown, e.g. white.", show_default="black"),
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="NAME,..",
+        help="Name segments by CLIP: any names; `grass:stuff` is one segment wherever it is.",
+        show_default="the model's, if it has a classifier",
+    ),
+]
+Clip = Annotated[
+    str | None,
+    typer.Option("--clip", metavar="MODEL", help="CLIP for --classes: a folder or Hub id.", show_default="openai/clip-vit-base-patch16"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 NoOverlay = Annotated[bool, typer.Option("--no-overlay", help="Write no <stem>_overlay.png.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more on stderr.", callback=configure_logging)]

@@ -18,7 +18,7 @@ from ldmseg.labelling.videos import Video, check_videos, write_video
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ldmseg.formats.coco_json import Provenance
+    from ldmseg.formats.coco_json import Category, Provenance
     from ldmseg.palette import Color
     from ldmseg.panoptic import PanopticMap
 
@@ -89,11 +89,13 @@ def run(
     facts: dict[str, object],
     origin: Provenance,
     colors: Mapping[Path, Mapping[int, Color]] | None = None,
+    categories: Sequence[Category] | None = None,
 ) -> None:
     """Segment everything and say what was written.
 
     Args:
         colors: of a video's segments that have some already.
+        categories: what the segments of photos may be; None if they have no names.
     """
     overlay = OVERLAY in work.pictures.suffixes
     with Progress("segmenting", enabled=not work.json) as progress:
@@ -105,6 +107,7 @@ def run(
             pictures=work.pictures,
             on_progress=progress.update,
             origin=origin,
+            categories=categories,
         )
         written = [asdict(one) for one in maps] if work.photos else []
     clips = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,6 +44,8 @@ def segment(
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
+    classes: options.Classes = None,
+    clip: options.Clip = None,
     every: options.Every = None,
     strength: Annotated[
         float | None,
@@ -61,23 +63,26 @@ def segment(
 
     For each photo, <stem>.png (COCO panoptic ids) and <stem>_overlay.png are written, and one panoptic.json for all. With --ensemble-size
     there is also <stem>_confidence.png, which is bright where the samples agree. A video gets a folder <stem>/ with the map of each frame,
-    made from the one before, a panoptic.json and overlay.mp4. What lies at an https address is fetched first.
+    made from the one before, a panoptic.json and overlay.mp4. Segments of photos have categories with a model that has a classifier, and
+    with --classes. What lies at an https address is fetched first.
     """
     asked = {name: value for name, value in options.asked(locals()).items() if name != "strength"}
     _check_strength(strength)
     pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
-    for_photos, for_videos = {"--captions": captions}, {"--every": every, "--strength": strength}
+    for_photos = {"--captions": captions, "--classes": classes, "--clip": clip}
+    for_videos = {"--every": every, "--strength": strength}
     with checked(images, output, pictures, for_photos, for_videos, max_pixels=max_pixels, json=json) as work:
-        from ldmseg.cli.models import load_pipeline
+        from ldmseg.cli.models import load_classes, load_pipeline, named_categories
         from ldmseg.models.loading import model_folder
 
         texts = _captions(captions, work.photos)
+        names = load_classes(classes, clip, device)
         pipe = load_pipeline(model, device)
 
         def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
             generators = [photo_generator(seed, photo.path) for photo in batch]
             prompt = None if texts is None else [texts[photo.path] for photo in batch]
-            return _predictions(pipe(loaded, generator=generators, prompt=prompt, **asked))
+            return _predictions(pipe(loaded, generator=generators, prompt=prompt, classes=names, **asked))
 
         def follow(video: Video, frames: Iterable[Image.Image]) -> Iterator[PanopticMap]:
             from ldmseg.segmenters.video import segment_frames
@@ -86,7 +91,9 @@ def segment(
             return segment_frames(pipe, frames, seed=noise, strength=strength, **asked)
 
         origin = made_by("segment", model, model_folder(model), seed, pipe.options.updated({**asked, "strength": strength}))
-        run(work, predict, follow, every=every or 1, batch_size=batch_size, facts={"model": model, "seed": seed}, origin=origin)
+        told: dict[str, object] = {"model": model, "seed": seed}
+        categories = named_categories(pipe, names)
+        run(work, predict, follow, every=every or 1, batch_size=batch_size, facts=told, origin=origin, categories=categories)
 
 
 def inpaint(
@@ -139,6 +146,8 @@ def inpaint(
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
+    classes: options.Classes = None,
+    clip: options.Clip = None,
     every: options.Every = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
@@ -158,7 +167,7 @@ def inpaint(
         raise InputError(f"--certain: expected with --method refine only, got --method {method}")
     _check_strength(strength)
     pictures = Pictures(() if no_overlay else (OVERLAY, PANELS, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
-    for_photos = {"--captions": captions, "--certain": certain}
+    for_photos = {"--captions": captions, "--certain": certain, "--classes": classes, "--clip": clip}
     with checked(images, output, pictures, for_photos, {"--every": every}, max_pixels=max_pixels, json=json) as work:
         if strength is not None and method != "refine" and not work.videos:
             raise InputError(f"--strength: expected with --method refine or a video only, got --method {method}")
@@ -175,10 +184,11 @@ def inpaint(
         partials = check_partials(everything, partial, output, "--partial", pictures, lambda path, pixels: painted(path, pixels).map)
         masks = None if certain is None else check_partials(work.photos, certain, output, "--certain", pictures, read_label_png)
 
-        from ldmseg.cli.models import load_pipeline
+        from ldmseg.cli.models import load_classes, load_pipeline, named_categories
         from ldmseg.models.loading import model_folder
 
         texts = _captions(captions, work.photos)
+        names = load_classes(classes, clip, device)
         pipe = load_pipeline(model, device)
 
         def warn(path: Path, painting: Painting) -> None:
@@ -193,7 +203,7 @@ def inpaint(
                 certain_pixels = [read_label_png(masks[photo.path], max(MAX_PIXELS, photo.pixels)).ids > 0 for photo in batch]
             generators = [photo_generator(seed, photo.path) for photo in batch]
             prompt = None if texts is None else [texts[photo.path] for photo in batch]
-            out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, **asked)
+            out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, classes=names, **asked)
             for photo, painting in zip(batch, paintings, strict=True):
                 warn(photo.path, painting)
             return _predictions(out, paintings)
@@ -212,7 +222,8 @@ def inpaint(
         origin = made_by("inpaint", model, model_folder(model), seed, pipe.options.updated(asked))
         colors = {path: painting.colors for path, painting in first.items()}
         facts: dict[str, object] = {"model": model, "seed": seed}
-        run(work, predict, follow, every=every or 1, batch_size=batch_size, facts=facts, origin=origin, colors=colors)
+        shared: dict[str, Any] = {"facts": facts, "origin": origin, "categories": named_categories(pipe, names)}
+        run(work, predict, follow, every=every or 1, batch_size=batch_size, colors=colors, **shared)
 
 
 def _check_strength(strength: float | None) -> None:

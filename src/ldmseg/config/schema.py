@@ -315,3 +315,40 @@ class DiffusionRunConfig(RunConfig):
         if self.descriptors.kind == "clip-image" and cached is not None:
             raise ValueError(f"data.{cached}: expected none with descriptors.kind clip-image, which needs the photos")
         return self
+
+
+class ClassifierConfig(Config):
+    """The arguments of `SegmentClassifier`."""
+
+    width: Positive = 96  # channels of each branch of the pyramid
+    stem_widths: tuple[Positive, ...] = (32, 64)  # of the small stem beside the features; an empty list leaves it out
+    rates: tuple[Positive, ...] = (6, 12, 18)  # of the pyramid's 3 x 3 convolutions, in cells
+
+
+class NamingConfig(Config):
+    """The loss of the classifier: cross-entropy. Segments and cells without a category of the classifier teach nothing."""
+
+    segments: Annotated[float, Field(ge=0)] = 1.0  # weight of the segments' mean logits, each segment the same
+    cells: Annotated[float, Field(ge=0)] = 1.0  # weight of the logits of single cells, each labelled pixel the same
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of a segment's target that goes to all categories alike
+
+
+class ClassifierRunConfig(RunConfig):
+    """`ldmseg train classifier`."""
+
+    stage: Literal["classifier"]
+    # A pipeline folder or `default`, whose image encoder is read, and which is exported with the classifier. A classifier that it has is
+    # the start; where it has other categories, all but its last layer.
+    init: str = "default"
+    categories: str | None = None  # a data set that has the categories, none for the first of data.train; others are matched by name
+    model: ClassifierConfig = ClassifierConfig()
+    loss: NamingConfig = NamingConfig()
+    cache: bool = False  # keep what the map of every view teaches in memory after its first use: for some thousand photos in fixed views
+
+    @model_validator(mode="after")
+    def _seeing(self) -> Self:
+        if self.data.latents is not None:
+            raise ValueError("data.latents: expected none with stage classifier, which needs the photos")
+        if not self.loss.segments and not self.loss.cells:
+            raise ValueError("loss: expected segments or cells above 0, got both 0")
+        return self

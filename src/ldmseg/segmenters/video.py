@@ -43,13 +43,14 @@ def segment_frames(
     """
     if first is not None and partial is not None:
         raise InputError("first, partial: expected at most one of them, got both")
-    alone: Any = {name: value for name, value in options.items() if name not in ("method", "strength", "resamplings")}
-    refining: Any = {**options, "method": "refine", "tile_size": None}
+    bare: Any = {**options, "classes": "none"}  # named stuff would be one segment, which refining does not keep apart
+    alone: Any = {name: value for name, value in bare.items() if name not in ("method", "strength", "resamplings")}
+    refining: Any = {**bare, "method": "refine", "tile_size": None}
     before = first
     for frame in frames:
         generator = torch.Generator().manual_seed(seed)
         if partial is not None:
-            before, partial = pipe.inpaint(frame, partial, generator=generator, **options).maps[0], None
+            before, partial = pipe.inpaint(frame, partial, generator=generator, **bare).maps[0], None
         elif before is None:
             before = pipe(frame, generator=generator, **alone).maps[0]
         else:
