@@ -152,14 +152,13 @@ def inpaint(
     with Progress("checking photos", enabled=not json) as progress:
         photos = check_photos(images, output, pictures, progress.update, max_pixels)
 
-    from ldmseg.formats.image import MAX_PIXELS
     from ldmseg.formats.label_png import read_label_png
     from ldmseg.formats.painting import doubts, named_color, read_painting
 
     paper = None if unknown is None else named_color(unknown, "--unknown")
 
     def painted(path: Path, pixels: int) -> Painting:
-        return read_painting(path, unknown=paper, clean=clean_partial, max_pixels=max(MAX_PIXELS, pixels))
+        return read_painting(path, unknown=paper, clean=clean_partial, max_pixels=pixels)
 
     partials = check_partials(photos, partial, output, "--partial", pictures, lambda path, pixels: painted(path, pixels).map)
     masks = None if certain is None else check_partials(photos, certain, output, "--certain", pictures, read_label_png)
@@ -175,7 +174,7 @@ def inpaint(
         given = [painting.map for painting in paintings]
         certain_pixels = None
         if masks is not None:
-            certain_pixels = [read_label_png(masks[photo.path], max(MAX_PIXELS, photo.pixels)).ids > 0 for photo in batch]
+            certain_pixels = [read_label_png(masks[photo.path], photo.pixels).ids > 0 for photo in batch]
         generators = [photo_generator(seed, photo.path) for photo in batch]
         prompt = None if texts is None else [texts[photo.path] for photo in batch]
         out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, **asked)
@@ -206,9 +205,7 @@ def _run(
     origin: Provenance,
 ) -> None:
     with Progress("segmenting", enabled=not json) as progress:
-        maps = write_maps(
-            photos, predict, output, batch_size=batch_size, pictures=pictures, on_progress=progress.update, origin=origin
-        )
+        maps = write_maps(photos, predict, output, batch_size=batch_size, pictures=pictures, on_progress=progress.update, origin=origin)
         written = list(maps)
     if json:
         print_json({"images": [asdict(one) for one in written], "panoptic": str(output / "panoptic.json"), **facts})
