@@ -72,11 +72,11 @@ def contents(folder: Path, case: Case) -> Contents:
     return found
 
 
-def kill_and_resume(case: Case, kills: int, warm: Warm, folder: Path, rng: random.Random) -> int:
-    """Run a case whole once; then kill it `kills` times, each time (or after two or three kills) going on to the end.
+def kill_and_resume(case: Case, kills: int, warm: Warm, folder: Path, rng: random.Random) -> tuple[int, int]:
+    """Run a case whole; then kill it `kills` times or one or two more, each time (or after two or three kills) going on to the end.
 
     Returns:
-        How many of the processes were killed before they had ended by themselves.
+        How many kills were tried, and how many came before the process had ended by itself.
     """
     first = case.learn(warm, folder / "learned")
     assert first.code == 0, first.err
@@ -84,14 +84,14 @@ def kill_and_resume(case: Case, kills: int, warm: Warm, folder: Path, rng: rando
     assert whole.code == 0, whole.err
     expected = contents(folder / "whole", case)
     assert expected == contents(folder / "learned", case), "two runs differ, so a resumed one cannot be compared"
-    killed = 0
-    for number in range(kills):
-        out = folder / f"killed{number:03d}"
+    tried = killed = 0
+    while tried < kills:
+        number, out = tried, folder / f"killed{tried:03d}"
         while True:
             after, change = rng.random() * whole.seconds, rng.randrange(whole.changes)
             instant = {"after": after} if rng.random() < 0.5 else {"at_change": change}
             ended = case.start(warm, out, **instant)
-            killed += ended.killed
+            tried, killed = tried + 1, killed + ended.killed
             told = f"{case.name}, number {number}, killed with {instant}"
             assert ended.killed or ended.code == 0 or _is_complete(case, ended), f"{told}: {ended.err}"
             if out.is_dir():
@@ -104,7 +104,7 @@ def kill_and_resume(case: Case, kills: int, warm: Warm, folder: Path, rng: rando
         assert found.keys() == expected.keys(), f"{told}: {sorted(found.keys() ^ expected.keys())}"
         different = [name for name in expected if found[name] != expected[name]]
         assert not different, f"{told}: {different} differ"
-    return killed
+    return tried, killed
 
 
 def _is_complete(case: Case, ended: Ended) -> bool:
