@@ -49,6 +49,12 @@ def read_result(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def of_an_earlier_model(result: dict[str, Any]) -> list[str]:
+    """A sentence for a page, if the result is not of the bundled model as it is (that of `photos.json`)."""
+    told, present = (one["model"]["weights_sha256"] for one in (result, read_result("photos")))
+    return [] if told == present else ["", f"These figures are of an earlier bundled model (weights `{told[:8]}`)."]
+
+
 def filled(page: str, name: str, text: str) -> str:
     """A page with `text` between its marks `<!-- NAME -->` and `<!-- /NAME -->`, which stay."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"

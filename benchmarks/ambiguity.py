@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import skimage
 import torch
-from _results import command_line, commit, fill, model, read_result, write_result
+from _results import command_line, commit, fill, model, of_an_earlier_model, read_result, write_result
 from numpy.typing import NDArray
 
 from ldmseg import LDMSegPipeline, PanopticMap, load_dataset
@@ -217,6 +217,7 @@ def page_text(result: Mapping[str, Any]) -> str:
         lines.append(f"- The rank correlation of the samples' spread with the people's is {correlation:.2f}, over the photos.")
     if "confidence_of_pixels" in found:
         lines += ["", *_confidence_table(found)]
+    lines += of_an_earlier_model(result) if "model" in result else []
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _results import command_line, fill, read_result, write_result
+from _results import command_line, fill, of_an_earlier_model, read_result, write_result
 from PIL import Image
 
 from ldmseg import VOID, LDMSegPipeline, PanopticMap, PanopticQuality, load_dataset
@@ -122,10 +122,10 @@ def page_text(result: Mapping[str, Any]) -> str:
     def row(name: str, figure: Callable[[Mapping[str, Any]], str]) -> str:
         return f"| {name} | {figure(segmentation)} | {figure(completion)} |"
 
-    samples = segmentation["samples"]
+    head = f"{segmentation['images']} scenes, {segmentation['samples']} samples of {segmentation['settings']['steps']} steps, percent"
     return "\n".join(
         [
-            f"| {segmentation['images']} scenes, {samples} samples of {segmentation['settings']['steps']} steps, percent | segmentation | completion |",
+            f"| {head} | segmentation | completion |",
             "|---|---:|---:|",
             row("PQ of one sample", lambda found: f"{found['pq_one_sample_mean']:.1f}"),
             row(
@@ -134,6 +134,7 @@ def page_text(result: Mapping[str, Any]) -> str:
             ),
             row("AUROC of finding wrong pixels", lambda found: f"{found['pixels']['auroc']:.1f}"),
             row("ECE of pixels", lambda found: f"{found['pixels']['ece']:.1f}"),
+            *of_an_earlier_model(result),
         ]
     )
 

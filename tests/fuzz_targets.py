@@ -6,10 +6,12 @@ import io
 import json
 import random
 import shutil
+import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +19,6 @@ import numpy as np
 import torch
 import yaml
 from fuzz_mutations import (
-    STRANGE,
     damaged_bytes,
     damaged_document,
     damaged_json,
@@ -476,6 +477,52 @@ class Checkpoints(File):
         return [partial(open_official, self.path)]
 
 
+class Tars(File):
+    """Tars of photos in WebDataset's layout, as `ldmseg label` lists them."""
+
+    name = "input.tar"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for number, name in enumerate(("a.jpg", "a.partial.png", "folder/b.png", "ж.webp", "c.json", "x" * 150 + ".jpg")):
+                member = tarfile.TarInfo(name)
+                member.size = 100 * number
+                tar.addfile(member, io.BytesIO(bytes(member.size)))
+        self._valid = stream.getvalue()
+
+    def damaged(self, rng: random.Random) -> bytes:
+        if rng.random() < 0.3:
+            return damaged_bytes(self._valid, rng)
+        found = bytearray(self._valid)
+        for _ in range(rng.choice((1, 2, 5))):
+            place = 512 * rng.randrange(len(found) // 512)
+            header = found[place : place + 512]
+            match rng.randrange(5):
+                case 0:
+                    header[:100] = rng.choice((b"../../outside.jpg", b"/etc/passwd", b"\0", b"a" * 100, b"..", b"\xff.jpg")).ljust(
+                        100, b"\0"
+                    )
+                case 1:
+                    header[124:136] = rng.choice((b"77777777777\0", b"\x80" + b"\xff" * 11, b"-1\0".ljust(12), b"x" * 12, b"\xff" * 12))
+                case 2:
+                    header[156:157] = rng.choice((b"1", b"2", b"3", b"5", b"6", b"L", b"K", b"x", b"g", b"S", b"\0", b"~"))
+                case 3:
+                    header[rng.randrange(512)] = rng.randrange(256)
+                case _:
+                    header = bytearray(512)
+            header[148:156] = b" " * 8
+            header[148:156] = b"%06o\0 " % sum(header)
+            found[place : place + 512] = header
+        return bytes(found)
+
+    def readers(self) -> list[Callable[[], Any]]:
+        from ldmseg.labelling.archive.sources import entries
+
+        return [lambda: list(entries([str(self.path)], "partial.png"))]
+
+
 class _Runs:
     """Opens a file when it is unpickled."""
 
@@ -507,7 +554,6 @@ TARGETS: dict[str, tuple[int, type[Target]]] = {
     "pipelines": (2, Pipelines),
     "projects": (3, Projects),
     "checkpoints": (2, Checkpoints),
+    **({"tars": (4, Tars)} if find_spec("ldmseg.labelling.archive") else {}),  # where there is `ldmseg label`
 }
-"""What is fuzzed, and its share of the inputs in percent. A new kind of file is one line."""
-
-assert STRANGE and sum(share for share, _ in TARGETS.values()) == 100
+"""What is fuzzed, and its share of the inputs. A new kind of file is one line."""

@@ -170,6 +170,15 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fault", ["half_written", "leftovers", "forgetful"])
+def test_a_careless_program_is_caught(fault: str, warm: Warm, tmp_path: Path) -> None:
+    grows = ("lines.log",) if fault == "forgetful" else ()
+    case = Case(fault, ("OUT",), call=f"careless:{fault}", grows=grows)
+    with pytest.raises(AssertionError, match=r"half-written|killed with"):
+        kill_and_resume(case, 20, warm, tmp_path, random.Random(0))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "make"), CASES, ids=[make.__name__.strip("_") for _, make in CASES])
 def test_a_killed_command_is_run_again(share: int, make: Callable[[Path], Case], warm: Warm, tmp_path: Path) -> None:
     kills = max(1, round(KILLS * share / sum(share for share, _ in CASES)))

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ldmseg.atomic import atomic_write
 from ldmseg.errors import InputError, shortened
-from ldmseg.formats.image import BROKEN_IMAGE, MAX_MAP_PIXELS, existing_file, one_line, open_image
+from ldmseg.formats.image import BROKEN_IMAGE, MAX_PIXELS, existing_file, one_line, open_image
 
 MAX_RGB_ID = 2**24 - 1
 """The largest id that three bytes hold."""
@@ -90,7 +90,7 @@ def _decode_with_imagecodecs(file: Path) -> NDArray[np.uint32] | None:
     try:
         data = file.read_bytes()
         width, height, kind = int.from_bytes(data[16:20]), int.from_bytes(data[20:24]), data[24:29]
-        too_large = width * height > MAX_MAP_PIXELS
+        too_large = width * height > MAX_PIXELS
         if data[:8] != PNG_SIGNATURE or kind != PLAIN_RGB or too_large or not _checksums_hold(data):
             return None
         pixels = imagecodecs.png_decode(data)  # (H, W, 3)
@@ -125,7 +125,7 @@ def write_id_png(path: str | os.PathLike[str], ids: ArrayLike) -> None:
 
 
 @contextmanager
-def open_picture(path: str | os.PathLike[str], what: str, max_pixels: int = MAX_MAP_PIXELS) -> Iterator[Image.Image]:
+def open_picture(path: str | os.PathLike[str], what: str, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """A decoded picture, in the mode in which it is stored.
 
     Raises:

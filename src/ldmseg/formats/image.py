@@ -32,7 +32,7 @@ MAX_PIXELS = 178_956_970
 """Of a picture that is read unless more are allowed; Pillow's own limit. A file of 2 KB can hold as many, and costs 8 bytes for each."""
 
 MAX_MAP_PIXELS = 100_000_000
-"""The same of a map, whose ids take more: up to 19 bytes a pixel, so that neither a photo nor a map takes more than 2 GB."""
+"""The same of a label picture, which takes up to 19 bytes a pixel, so that neither it nor a photo takes more than 2 GB."""
 
 BAND = 2**19
 """Pixels that are converted at a time where Pillow has no conversion of its own."""
