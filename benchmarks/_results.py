@@ -59,7 +59,7 @@ def filled(page: str, name: str, text: str) -> str:
     """A page with `text` between its marks `<!-- NAME -->` and `<!-- /NAME -->`, which stay."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, rest = page.split(begin)
-    return f"{before}{begin}{text.rstrip()}\n{end}{rest.split(end, 1)[1]}"
+    return f"{before}{begin}\n{text.strip()}\n\n{end}{rest.split(end, 1)[1]}"
 
 
 def fill(page: Path, name: str, text: str) -> None:
