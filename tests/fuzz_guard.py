@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import faulthandler
 import os
@@ -18,6 +19,9 @@ SECONDS, WAITING = 10.0, 300.0
 
 MEMORY = 2_000_000_000
 """Bytes that a reader may take, beyond what the process has."""
+
+WRITERS = (typing.__file__, dataclasses.__file__, collections.__file__)
+"""Parts of Python that run text of their own making, when a library is imported late."""
 
 PATHS = {"open", "os.listdir", "os.scandir", "os.chdir", "os.truncate", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.rename"}
 """Events whose first argument is a path (of `os.rename` and `os.link` the second one, too)."""
@@ -84,7 +88,7 @@ class Guard:
 
     def _check_code(self, code: Any) -> None:
         file = getattr(code, "co_filename", "<string>")
-        if file == "<string>" and sys._getframe(2).f_code.co_filename in (typing.__file__, dataclasses.__file__):
+        if file == "<string>" and sys._getframe(2).f_code.co_filename in WRITERS:
             return
         if not file.startswith("<frozen") and not os.path.realpath(file).startswith(self._libraries):
             self._refuse(f"ran code of {file}")
