@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import yaml
 from fuzz_mutations import (
+    STRANGE,
     damaged_bytes,
     damaged_document,
     damaged_json,
@@ -271,12 +272,15 @@ class Configs(File):
             return _damaged_lines(rng.choice(self._texts).encode(), rng)
         text = "- x"
         with suppress(RecursionError, ValueError, yaml.YAMLError):  # what YAML does not write
-            text = yaml.safe_dump(damaged_document(rng.choice(self._documents), rng), allow_unicode=True)
+            text = yaml.safe_dump(damaged_document(rng.choice(self._documents), rng, NO_FILES), allow_unicode=True)
         return text.encode("utf-8", "surrogatepass")
 
     def readers(self) -> list[Callable[[], Any]]:
         return [partial(load_config, self.path)]
 
+
+NO_FILES = tuple(value for value in STRANGE if not (isinstance(value, str) and "passwd" in value))
+"""A configuration may name the file that it extends, wherever that is; a damaged one must not name one that exists."""
 
 YAML_BOMBS = (
     "a: &a [x, x]\n" + "".join(f"{chr(i)}: &{chr(i)} [*{chr(i - 1)}, *{chr(i - 1)}]\n" for i in range(98, 122)),
@@ -289,8 +293,7 @@ YAML_BOMBS = (
     "{" + ", ".join(f"a{i}: 1" for i in range(60_000)) + "}",
     "a: " + "'" * 300_000,
     "? " * 30_000,
-    "extends: /etc/passwd\n",
-    "extends: ../outside/secret.png\n",
+    "extends: ../outside/nothing.yaml\n",
     "extends: input.yaml\n",
 )
 

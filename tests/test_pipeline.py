@@ -156,6 +156,20 @@ def test_damaged_folders_are_one_line(tmp_path: Path, victim: str) -> None:
         (tmp_path / MANIFEST).unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize("changes", [{"beta_start": 10**400}, {"num_train_timesteps": 2**31}, {"prediction_type": ["x"] * 3}])
+def test_a_schedule_that_makes_no_sense_is_one_line(tmp_path: Path, changes: dict[str, object]) -> None:
+    folder = tiny_pipeline(tmp_path / "model")
+    (folder / MANIFEST).unlink()
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    try:
+        LDMSegPipeline.from_pretrained(folder)(photo(32, 32))
+    except InputError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1200
+    else:
+        pytest.fail("it was loaded")
+
+
 @pytest.mark.parametrize("place", ["beside", "part", "current"])
 def test_code_that_a_model_names_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     """Of the pipeline's class, of a part in its folder, and of a module in the current folder, where `python -m ldmseg` would find it."""

@@ -23,6 +23,12 @@ LIBRARIES = ("ldmseg", "diffusers", "transformers")
 """Where the parts of a pipeline may come from."""
 
 
+_UNUSABLE = (
+    *(OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, ArithmeticError, AssertionError),
+)
+"""What libraries raise on configurations and weights that make no sense."""
+
+
 def model_folder(source: str | PathLike[str]) -> str:
     """`default` -> the bundled pipeline's folder; anything else is returned as it is.
 
@@ -64,7 +70,7 @@ def loading_errors(argument: str, expected: str, got: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
+    except (*_UNUSABLE, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{argument}: expected {expected}, got {quoted(got)} ({type(error).__name__}: {reason})") from error
 
