@@ -156,7 +156,7 @@ def test_damaged_folders_are_one_line(tmp_path: Path, victim: str) -> None:
         (tmp_path / MANIFEST).unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("changes", [{"beta_start": 10**400}, {"num_train_timesteps": 2**31}, {"prediction_type": ["x"] * 3}])
+@pytest.mark.parametrize("changes", [{"beta_start": 10**400}, {"num_train_timesteps": 2**31}])
 def test_a_schedule_that_makes_no_sense_is_one_line(tmp_path: Path, changes: dict[str, object]) -> None:
     folder = tiny_pipeline(tmp_path / "model")
     (folder / MANIFEST).unlink()

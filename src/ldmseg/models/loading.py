@@ -23,9 +23,7 @@ LIBRARIES = ("ldmseg", "diffusers", "transformers")
 """Where the parts of a pipeline may come from."""
 
 
-_UNUSABLE = (
-    *(OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, ArithmeticError, AssertionError),
-)
+_UNUSABLE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, ArithmeticError, AssertionError)
 """What libraries raise on configurations and weights that make no sense."""
 
 
