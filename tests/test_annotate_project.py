@@ -96,7 +96,9 @@ def test_strange_values_in_a_project_are_those_of_a_new_one(tmp_path: Path, valu
         again = Project(tmp_path / "labels", photos).entries[photos[0].key]
         assert isinstance(again.image_id, int) and 0 <= again.image_id < 2**53
         assert isinstance(again.pinned, float) and again.confident in (None, 1.0)
-    assert len(project.entries) == 1
+    document["photos"] = [value]
+    (tmp_path / "labels" / "annotate.json").write_text(json.dumps(document))
+    assert Project(tmp_path / "labels", photos).entries.keys() == project.entries.keys()
 
 
 def _classes(folder: Path, text: str = "sky, stuff\n\n# animals\ncat\n") -> Path:

@@ -271,7 +271,8 @@ class Project:
             }
             for key, entry in self.entries.items()
         }
-        old = _read(self.folder / "annotate.json").get("photos", {})
+        stored = _read(self.folder / "annotate.json").get("photos")
+        old = stored if isinstance(stored, dict) else {}
         classes = [{"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color or (200, 200, 200))} for c in self.classes]
         write_json(self.folder / "annotate.json", {"version": 1, "classes": classes, "photos": {**old, **photos}}, indent=1)
 
