@@ -132,5 +132,5 @@ def test_more_transparencies_than_colours_are_refused(tmp_path: Path) -> None:
     header, *rest = png_chunks((tmp_path / "a.png").read_bytes())
     damaged = [(kind, bytes(300) if kind == b"tRNS" else content) for kind, content in rest]
     (tmp_path / "a.png").write_bytes(png_of([header, *damaged]))
-    with pytest.raises(InputError, match="a.png"):
+    with pytest.raises(InputError, match="palette index"):
         read_label_png(tmp_path / "a.png")
