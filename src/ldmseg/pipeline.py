@@ -30,7 +30,7 @@ from ldmseg.models.classifier import SegmentClassifier
 from ldmseg.models.denoiser import Denoiser
 from ldmseg.models.descriptors import Descriptor
 from ldmseg.models.image_encoder import ImageEncoder
-from ldmseg.models.loading import loading_errors, model_folder
+from ldmseg.models.loading import check_components, loading_errors, model_folder
 from ldmseg.models.manifest import check_manifest, exported
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.quiet import no_loading_bar
@@ -118,7 +118,10 @@ class LDMSegPipeline(DiffusionPipeline):
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
         """diffusers' own; a folder that version 0.1 wrote has the options one by one, under older names."""
         config = super().load_config(*args, **kwargs)
-        return with_inference(config) if isinstance(config, dict) else config
+        if not isinstance(config, dict):
+            return config
+        check_components(config, args[0] if args else "")
+        return with_inference(config)
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
         """diffusers' own; in full or not at all, with a manifest that `from_pretrained` checks (`ldmseg.models.manifest`).

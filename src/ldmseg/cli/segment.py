@@ -171,14 +171,13 @@ def inpaint(
     with checked(images, output, pictures, for_photos, {"--every": every}, max_pixels=max_pixels, json=json) as work:
         if strength is not None and method != "refine" and not work.videos:
             raise InputError(f"--strength: expected with --method refine or a video only, got --method {method}")
-        from ldmseg.formats.image import MAX_PIXELS
         from ldmseg.formats.label_png import read_label_png
         from ldmseg.formats.painting import doubts, named_color, read_painting
 
         paper = None if unknown is None else named_color(unknown, "--unknown")
 
         def painted(path: Path, pixels: int) -> Painting:
-            return read_painting(path, unknown=paper, clean=clean_partial, max_pixels=max(MAX_PIXELS, pixels))
+            return read_painting(path, unknown=paper, clean=clean_partial, max_pixels=pixels)
 
         everything = [*work.photos, *work.first_frames()]
         partials = check_partials(everything, partial, output, "--partial", pictures, lambda path, pixels: painted(path, pixels).map)
@@ -200,7 +199,7 @@ def inpaint(
             given = [painting.map for painting in paintings]
             certain_pixels = None
             if masks is not None:
-                certain_pixels = [read_label_png(masks[photo.path], max(MAX_PIXELS, photo.pixels)).ids > 0 for photo in batch]
+                certain_pixels = [read_label_png(masks[photo.path], photo.pixels).ids > 0 for photo in batch]
             generators = [photo_generator(seed, photo.path) for photo in batch]
             prompt = None if texts is None else [texts[photo.path] for photo in batch]
             out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, classes=names, **asked)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
+from ldmseg.config.plain_yaml import SIZE, PlainYamlError, read_yaml
 from ldmseg.config.schema import AutoencoderRunConfig, ClassifierRunConfig, DiffusionRunConfig, MixedSet
 from ldmseg.errors import InputError, quoted, shortened
 from ldmseg.options import InferenceOptions
@@ -68,7 +68,8 @@ def _read(source: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if source in preset_names():
         text = (resources.files("ldmseg") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
     elif _is_file(source):
-        text = Path(source).read_text(encoding="utf-8", errors="replace")
+        with Path(source).open(encoding="utf-8", errors="replace") as file:
+            text = file.read(SIZE + 1)  # what is longer is refused
     else:
         raise InputError(f"--config: expected a file or one of {', '.join(preset_names())}, got {quoted(source)}")
     try:

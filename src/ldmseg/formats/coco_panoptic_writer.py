@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -61,6 +61,11 @@ class CocoPanopticWriter:
     def __len__(self) -> int:
         return len(self._annotations)
 
+    @property
+    def maps(self) -> frozenset[str]:
+        """The names of the PNGs that were added, or that were there."""
+        return frozenset(self._annotations)
+
     def resume(self) -> Self:
         """Go on with the data set that is there, if there is one: its images stay until they are removed.
 
@@ -73,6 +78,15 @@ class CocoPanopticWriter:
             self._images = {entry["id"]: entry for entry in document["images"]}
             self._annotations = {entry["file_name"]: entry for entry in document["annotations"]}
         return self
+
+    def arrange(self) -> None:
+        """Put the images and their maps in the order of the images' ids, in whatever order they were added."""
+
+        def by_id(entry: Mapping[str, Any], key: str) -> tuple[bool, ImageId]:
+            return isinstance(entry[key], str), entry[key]
+
+        self._images = dict(sorted(self._images.items(), key=lambda item: by_id(item[1], "id")))
+        self._annotations = dict(sorted(self._annotations.items(), key=lambda item: by_id(item[1], "image_id")))
 
     def remove(self, png_name: str) -> bool:
         """Leave a map and its image out, of which this was the only map; whether there was one. Its PNG stays."""

@@ -95,7 +95,7 @@ def _decode_with_imagecodecs(file: Path) -> NDArray[np.uint32] | None:
         if data[:8] != PNG_SIGNATURE or kind != PLAIN_RGB or too_large or not _checksums_hold(data):
             return None
         pixels = imagecodecs.png_decode(data)  # (H, W, 3)
-    except (OSError, imagecodecs.PngError):
+    except (OSError, ValueError, imagecodecs.PngError):  # ValueError: its message quotes the file's bytes as if they were UTF-8
         return None
     codes = np.empty(pixels.size // 3, dtype="<u4")
     codes[:-1] = np.ndarray(codes.size - 1, "<u4", pixels, strides=(3,))  # four bytes from every third on: the next pixel's is on top

@@ -143,7 +143,6 @@ def check_partials(
         InputError: a PNG is missing, unreadable, of another size than its photo, holds ids that the result cannot, or would be replaced.
     """
     from ldmseg.formats.id_png import MAX_RGB_ID
-    from ldmseg.formats.image import MAX_PIXELS
 
     if not partial.is_dir() and len(photos) > 1:
         raise InputError(f"{option}: expected a folder with <stem>.png for each of {len(photos)} photos, got '{partial}'")
@@ -155,11 +154,26 @@ def check_partials(
             raise InputError(f"{option}: expected a label PNG for '{photo.path}', found no '{path}'")
         if os.path.realpath(path) in written:
             raise InputError(f"--output: expected a folder where no given map would be replaced, got '{output}', which holds '{path.name}'")
-        pmap = read(path, max(MAX_PIXELS, photo.pixels))
-        if pmap.shape != photo.size:
-            (height, width), (got_height, got_width) = photo.size, pmap.shape
-            raise InputError(f"{option}: '{path}': expected {width}x{height}, the size of '{photo.path}', got {got_width}x{got_height}")
+        _check_size(photo, path, _header_size(path), option)  # before it is decoded, which costs by its own size
+        pmap = read(path, photo.pixels)
+        _check_size(photo, path, pmap.shape, option)
         highest = pmap.segments[-1].id if pmap.segments else 0
         if highest > MAX_RGB_ID:
             raise InputError(f"{option}: '{path}': expected ids up to {MAX_RGB_ID}, got {highest}")
     return found
+
+
+def _header_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of a picture as it is stored; None where its header cannot be read."""
+    from ldmseg.formats.image import stored_size
+
+    try:
+        return stored_size(path)
+    except InputError:  # its reader says what is wrong
+        return None
+
+
+def _check_size(photo: Photo, path: Path, found: tuple[int, int] | None, option: str) -> None:
+    if found is not None and found != photo.size:
+        (height, width), (got_height, got_width) = photo.size, found
+        raise InputError(f"{option}: '{path}': expected {width}x{height}, the size of '{photo.path}', got {got_width}x{got_height}")
