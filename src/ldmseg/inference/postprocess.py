@@ -48,7 +48,7 @@ def to_panoptic(logits: Tensor, thresholds: Thresholds = GAP_FREE, size: tuple[i
         kept, logits = kept[~covered], logits[~covered]
     ids = torch.empty(height, width, dtype=torch.long, device=logits.device)
     probability = torch.empty(height, width, device=logits.device)
-    for top, band in _resized_bands(logits, height, width):
+    for top, band in resized_bands(logits, height, width):
         rows = slice(top, top + band.shape[1])
         probability[rows], best = band.softmax(0).max(0)
         ids[rows] = kept[best]
@@ -112,7 +112,7 @@ def _covered(logits: Tensor, overlap: float) -> Tensor:
     return won < overlap * claimed
 
 
-def _resized_bands(logits: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
+def resized_bands(logits: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
     """(K, h, w) -> first row and (K, rows, W) of each band of the bilinear resize to (H, W), pixel centres aligned."""
     if tuple(logits.shape[-2:]) == (height, width):
         yield 0, logits

@@ -3,5 +3,16 @@
 from ldmseg.segmenters.base import Photo, Segmenter
 from ldmseg.segmenters.baselines import Baseline, BaselineSegmenter
 from ldmseg.segmenters.diffusion import PipelineSegmenter, as_segmenter
+from ldmseg.segmenters.regions import RegionMethod, RegionSegmenter, RegionSettings
 
-__all__ = ["Baseline", "BaselineSegmenter", "Photo", "PipelineSegmenter", "Segmenter", "as_segmenter"]
+__all__ = [
+    "Baseline",
+    "BaselineSegmenter",
+    "Photo",
+    "PipelineSegmenter",
+    "RegionMethod",
+    "RegionSegmenter",
+    "RegionSettings",
+    "Segmenter",
+    "as_segmenter",
+]
