@@ -132,7 +132,7 @@ def _conv(channels: int, out: int, stride: int = 1) -> nn.Sequential:
 def _positions(level: Tensor) -> Tensor:
     """(cells, WIDTH) sines and cosines of each cell's row and column."""
     height, width = level.shape[-2:]
-    rates = 2 * torch.pi * 2.0 ** (torch.arange(WIDTH // 4, device=level.device) / (WIDTH // 4) * 6)
+    rates = 2 * torch.pi * 2.0 ** (torch.arange(WIDTH // 4, device=level.device) / (WIDTH // 4) * 4)
     rows, columns = ((torch.arange(n, device=level.device) + 0.5)[:, None] / n * rates for n in (height, width))
     rows, columns = rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)
     return torch.cat([rows.sin(), rows.cos(), columns.sin(), columns.cos()], dim=-1).flatten(0, 1)

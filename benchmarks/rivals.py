@@ -5,8 +5,8 @@
     python benchmarks/rivals.py measure --shared ../shared --work WORK
 
 `prepare` caches the features of a frozen EfficientNet-Lite0, checks that the rival can fit 8 scenes, and measures how many steps of each
-model take the CPU time of a training. `train` trains one model from fresh weights, but for that frozen backbone and, in the diffusion model,
-the bundled mask autoencoder, which was trained before. The rival (benchmarks/_set_decoder.py) gets the samples, the partial maps and the
+model take the CPU time of a training. `train` trains one model from fresh weights, but for that frozen backbone and for the bundled mask
+autoencoder, which was trained before. The rival (benchmarks/_set_decoder.py) gets the samples, the partial maps and the
 partial-map latents of the diffusion model. `measure` draws maps of validation scenes and of photos that no run trains on, unaided and from
 partial maps; every method has the pipeline's border step. WORK is a folder outside the repository.
 """
@@ -40,10 +40,10 @@ from ldmseg.training.loop import train
 from ldmseg.training.stages.diffusion import DiffusionStage
 
 MODELS: dict[str, type[DiffusionStage]] = {"diffusion": DiffusionStage, "rival": RivalStage}
-LEARNING_RATES = {"diffusion": 6e-4, "rival": 6e-4}
+LEARNING_RATES = {"diffusion": 6e-4, "rival": 5e-4}
 CASES = {"points": Case("points", 1.0), "blocks": Case("blocks", 0.3, 64)}
 SIDE = 288
-OVERFIT_STEPS = 500
+OVERFIT_STEPS = 700
 TIMED_STEPS = 8
 
 
@@ -69,7 +69,7 @@ def configuration(arguments: argparse.Namespace, model: str, seed: int, steps: i
             f"optim.steps={steps}",
             "optim.batch_size=8",
             f"optim.lr={LEARNING_RATES[model]}",
-            "optim.warmup=20",
+            "optim.warmup=40",
             "optim.ema=0.99",
             f"validation.every={EVERY}",
             "validation.limit=1",

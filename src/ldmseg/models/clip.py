@@ -11,8 +11,12 @@ from ldmseg.errors import InputError
 from ldmseg.models.pretrained import LISTED, Pretrained, only_shapes
 
 
-def import_transformers() -> Any:
-    """The package, which only CLIP's descriptors need.
+def import_transformers(wanted: str = "descriptor: expected the package transformers for CLIP", extra: str = "descriptors") -> Any:
+    """The package, which no part of the core needs.
+
+    Args:
+        wanted: the beginning of the error: the argument, and what needs the package.
+        extra: of this package, which installs it.
 
     Raises:
         InputError: it is not installed.
@@ -20,7 +24,7 @@ def import_transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        raise InputError("descriptor: expected the package transformers for CLIP (pip install 'ldmseg[descriptors]'), got none") from None
+        raise InputError(f"{wanted} (pip install 'ldmseg[{extra}]'), got none") from None
     return transformers
 
 
@@ -41,7 +45,7 @@ def load_clip(model_class: Any, saved: Pretrained, optional: str | tuple[str, ..
     Raises:
         InputError: it cannot be loaded, or other weights are missing; the keys are listed.
     """
-    with _quiet():
+    with quiet():
         try:
             if only_shapes():
                 config = model_class.config_class.from_pretrained(saved.root, subfolder=saved.subfolder)
@@ -66,7 +70,7 @@ def load_tokenizer(saved: Pretrained, length: int, vocabulary: int) -> str:
         InputError: none is there, or it is not that of a model with `vocabulary` word pieces.
     """
     subfolder = "tokenizer" if saved.subfolder == "text_encoder" else saved.subfolder
-    with _quiet():
+    with quiet():
         try:
             loaded = import_transformers().CLIPTokenizerFast.from_pretrained(saved.root, subfolder=subfolder)
         except Exception as error:  # as in `load_clip`
@@ -81,7 +85,7 @@ def load_tokenizer(saved: Pretrained, length: int, vocabulary: int) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers logs every unused weight and draws a progress bar. What matters becomes an error here."""
     bars = import_transformers().utils.logging
     logger, shown = logging.getLogger("transformers"), bars.is_progress_bar_enabled()

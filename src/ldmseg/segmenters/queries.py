@@ -67,15 +67,9 @@ def queries_to_map(
     Returns:
         A map with ids from 1 on in the order of the queries; `category_id` is the class index in 0..K-1, `score` its probability.
     """
-    scores, labels = class_logits.float().softmax(-1).max(-1)  # (Q,), (Q,)
-    nothing = class_logits.shape[-1] - 1
-    kept = (labels != nothing) & (scores > thresholds.score)
-    if thresholds.gap_free and not kept.any():
-        of_objects = class_logits.float().softmax(-1)[:, :nothing]
-        kept[of_objects.amax(-1).argmax()] = True
-        scores, labels = of_objects.max(-1)
-    chosen = kept.nonzero().flatten()
-    scores, labels, logits = scores[chosen], labels[chosen], mask_logits[chosen].float()
+    chosen = likely_queries(class_logits, thresholds)
+    scores, labels = class_logits[chosen].float().softmax(-1)[:, :-1].max(-1)  # (K,), (K,)
+    logits = mask_logits[chosen].float()
     if not len(chosen):
         return PanopticMap(np.full(size, VOID, dtype=np.int32))
     winner, claims, claimed = _won(scores, logits, size)
@@ -88,6 +82,15 @@ def queries_to_map(
             winner = rest[_won(scores[rest], logits[rest], size)[0]]
         claims = torch.ones_like(claims)
     return _map(winner, claims & stays[winner], scores.tolist(), labels.tolist(), stuff)
+
+
+def likely_queries(class_logits: Tensor, thresholds: QueryThresholds = PUBLISHED) -> Tensor:
+    """(Q, K + 1) -> (K',) the queries that may become segments, of which the others have no influence on the map."""
+    scores, labels = class_logits.float().softmax(-1).max(-1)  # (Q,), (Q,)
+    kept = (labels != class_logits.shape[-1] - 1) & (scores > thresholds.score)
+    if thresholds.gap_free and len(kept) and not kept.any():
+        kept[class_logits.float().softmax(-1)[:, :-1].amax(-1).argmax()] = True
+    return kept.nonzero().flatten()
 
 
 def _won(scores: Tensor, logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,8 +18,8 @@ from ldmseg.panoptic import PanopticMap, nearest_indices
 from ldmseg.segmenters.base import Photo
 
 RegionMethod = Literal["felzenszwalb", "slic"]
-"""`felzenszwalb` is graph-based segmentation (Felzenszwalb and Huttenlocher 2004); `slic` makes superpixels (Achanta et al. 2012) and merges
-neighbours of the most similar mean colour."""
+"""`felzenszwalb` is graph-based segmentation (Felzenszwalb and Huttenlocher 2004). `slic` makes superpixels (Achanta et al. 2012) and
+merges those neighbours whose mean colours are most alike."""
 
 
 @dataclass(frozen=True)
