@@ -2,13 +2,14 @@
 
     python benchmarks/rivals.py prepare --shared ../shared --work WORK --minutes 4
     python benchmarks/rivals.py train diffusion 0 --shared ../shared --work WORK          (and rival; for each seed)
+    python benchmarks/rivals.py overfit --shared ../shared --work WORK
     python benchmarks/rivals.py measure --shared ../shared --work WORK
 
-`prepare` caches the features of a frozen EfficientNet-Lite0, checks that the rival can fit 8 scenes, and measures how many steps of each
-model take the CPU time of a training. `train` trains one model from fresh weights, but for that frozen backbone and for the bundled mask
-autoencoder, which was trained before. The rival (benchmarks/_set_decoder.py) gets the samples, the partial maps and the
+`prepare` caches the features of a frozen EfficientNet-Lite0, and measures how many steps of each model take the CPU time of a training.
+`overfit` checks that the rival can fit 8 scenes. `train` trains one model from fresh weights, but for that frozen backbone and for the
+bundled mask autoencoder, which was trained before. The rival (benchmarks/_set_decoder.py) gets the samples, the partial maps and the
 partial-map latents of the diffusion model. `measure` draws maps of validation scenes and of photos that no run trains on, unaided and from
-partial maps; every method has the pipeline's border step. WORK is a folder outside the repository.
+a point in every segment; every method has the pipeline's border step. WORK is a folder outside the repository.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from ldmseg.training.stages.diffusion import DiffusionStage
 
 MODELS: dict[str, type[DiffusionStage]] = {"diffusion": DiffusionStage, "rival": RivalStage}
 LEARNING_RATES = {"diffusion": 6e-4, "rival": 5e-4}
-CASES = {"points": Case("points", 1.0), "blocks": Case("blocks", 0.3, 64)}
+CASES = {"points": Case("points", 1.0)}
 SIDE = 288
 OVERFIT_STEPS = 700
 TIMED_STEPS = 8
@@ -99,9 +100,7 @@ def prepare(arguments: argparse.Namespace) -> None:
         seconds = plan["seconds_per_step"][model] = round(seconds_per_step(stage), 4)
         plan["steps"][model] = round(60 * arguments.minutes / seconds)
     print(plan, flush=True)
-    plan["overfit"] = overfit(arguments)
     write_json(arguments.work / "plan.json", plan, indent=2)
-    print(plan["overfit"], flush=True)
 
 
 def seconds_per_step(stage: DiffusionStage) -> float:
@@ -117,7 +116,7 @@ def seconds_per_step(stage: DiffusionStage) -> float:
     return (time.process_time() - started) / TIMED_STEPS
 
 
-def overfit(arguments: argparse.Namespace) -> dict[str, Any]:
+def overfit(arguments: argparse.Namespace) -> None:
     """The rival on 8 scenes, without partial maps and mirroring: it must be able to draw what it has seen."""
     run = arguments.work / "overfit"
     fixed = ("data.train=scenes:8:train", "data.val=scenes:8:train", "data.resize=square", "data.windows=null", "data.flip=false")
@@ -127,11 +126,17 @@ def overfit(arguments: argparse.Namespace) -> dict[str, Any]:
     stage = RivalStage(config)
     train(stage, stage.config, run)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return {"scenes": 8, "steps": OVERFIT_STEPS, "pq": round(100 * next(line["val_pq"] for line in lines if "val_pq" in line), 2)}
+    pq = round(100 * next(line["val_pq"] for line in lines if "val_pq" in line), 2)
+    write_json(arguments.work / "overfit.json", {"scenes": 8, "steps": OVERFIT_STEPS, "pq": pq}, indent=2)
+    print("overfit", pq, flush=True)
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def train_one(arguments: argparse.Namespace) -> None:
-    plan = json.loads((arguments.work / "plan.json").read_text(encoding="utf-8"))
+    plan = read(arguments.work / "plan.json")
     model, run = arguments.model, arguments.work / f"{arguments.model}-{arguments.seed}"
     stage = MODELS[model](configuration(arguments, model, arguments.seed, plan["steps"][model]))
     started = time.process_time()
@@ -191,23 +196,24 @@ def load_rival(arguments: argparse.Namespace, seed: int) -> RivalSegmenter:
 def measure(arguments: argparse.Namespace) -> None:
     photos = load_dataset(f"coco-panoptic:{arguments.shared / 'data/coco100'}:train2017{arguments.part}")
     sets: dict[str, PanopticDataset] = {"scenes": load_dataset(f"scenes:{arguments.validation}:val"), "photos": Shrunk(photos, SIDE)}
+    work = arguments.work
     for seed in arguments.seeds:
-        if not (arguments.work / f"figures-{seed}.json").is_file():
+        if not (work / f"figures-{seed}.json").is_file():
             measure_seed(arguments, seed, sets)
-    classical = {
-        name: {method: unaided(RegionSegmenter(method), data, 0) for method in ("felzenszwalb", "slic")} for name, data in sets.items()
-    }
+    for name, data in sets.items():
+        file = work / f"classical-{name}.json"
+        if not file.is_file():
+            write_json(file, {method: unaided(RegionSegmenter(method), data, 0) for method in ("felzenszwalb", "slic")})
+    classical = {name: read(work / f"classical-{name}.json") for name in sets}
     table: dict[str, dict[str, dict[str, list[Any]]]] = {}
     for seed in arguments.seeds:
-        for task, name, method, row in json.loads((arguments.work / f"figures-{seed}.json").read_text(encoding="utf-8")):
+        for task, name, method, row in read(work / f"figures-{seed}.json"):
             table.setdefault(task, {}).setdefault(name, {}).setdefault(method, []).append(row)
-    costs = {
-        model: [json.loads((arguments.work / f"{model}-{seed}" / "cost.json").read_text(encoding="utf-8")) for seed in arguments.seeds]
-        for model in MODELS
-    }
     figures = {
-        "plan": json.loads((arguments.work / "plan.json").read_text(encoding="utf-8")),
-        "trainings": costs,
+        "plan": read(work / "plan.json"),
+        "overfit": read(work / "overfit.json") if (work / "overfit.json").is_file() else None,
+        "trainings": {model: [read(work / f"{model}-{seed}" / "cost.json") for seed in arguments.seeds] for model in MODELS},
+        "training_scenes": arguments.scenes,
         "images": {name: len(data) for name, data in sets.items()},
         "photos": f"coco100{arguments.part}, the longer side reduced to {SIDE} px",
         "table": {t: {n: {m: percent(rows) for m, rows in ms.items()} for n, ms in names.items()} for t, names in table.items()},
@@ -218,21 +224,21 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("do", choices=["prepare", "train", "measure"])
+    parser.add_argument("do", choices=["prepare", "overfit", "train", "measure"])
     parser.add_argument("model", nargs="?", choices=list(MODELS), help="train")
     parser.add_argument("seed", nargs="?", type=int, help="train")
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and weights/")
     parser.add_argument("--work", type=Path, required=True, help="folder for features and runs")
     parser.add_argument("--minutes", type=float, default=4, help="prepare: CPU minutes of a training")
-    parser.add_argument("--scenes", type=int, default=800, help="training scenes")
-    parser.add_argument("--validation", type=int, default=32, help="measure: scenes")
+    parser.add_argument("--scenes", type=int, default=400, help="training scenes")
+    parser.add_argument("--validation", type=int, default=24, help="measure: scenes")
     parser.add_argument("--part", default="[70:100]", help="measure: of coco100's photos")
     parser.add_argument("--steps", nargs="+", type=int, default=[1, 2, 4, 20], help="measure: of the diffusion model")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="measure")
     arguments = parser.parse_args()
     if arguments.do == "train" and None in (arguments.model, arguments.seed):
         parser.error("train needs a model and a seed")
-    {"prepare": prepare, "train": train_one, "measure": measure}[arguments.do](arguments)
+    {"prepare": prepare, "overfit": overfit, "train": train_one, "measure": measure}[arguments.do](arguments)
 
 
 if __name__ == "__main__":
