@@ -20,6 +20,7 @@ from ldmseg.errors import InputError
 from ldmseg.evaluate import EvaluationReport, evaluate
 from ldmseg.formats.coco_panoptic import CocoPanoptic, write_coco_panoptic
 from ldmseg.metrics.score import score_files
+from ldmseg.segmenters import RegionSegmenter
 
 SCENES = SceneDataset(5, 0, size=48, segments=(3, 6))
 
@@ -65,7 +66,7 @@ def test_maps_and_report_are_written_and_score_gives_the_same(tmp_path: Path) ->
     assert without_time(saved) == without_time(plain) and 0 < plain.quality.all.pq < 1
     names = {f"panoptic/scene_{index:08d}.png" for index in range(5)}
     assert files_in(tmp_path / "out") == {"panoptic.json", "report.json", "predictions.jsonl", *names}
-    assert json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8")) == saved.to_dict()
+    assert json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(saved.to_dict()))
 
     written = CocoPanoptic.open(tmp_path / "out/panoptic.json")
     assert [(record.image_id, record.file_name) for record in written][3] == (3, "scene_00000003.png")
@@ -82,7 +83,8 @@ def test_an_interrupted_evaluation_goes_on(tmp_path: Path, batch_size: int) -> N
     with pytest.raises(KeyboardInterrupt):
         evaluate(first, SCENES, output=tmp_path, batch_size=batch_size)
     finished = 3 // batch_size * batch_size
-    assert len(lines_of(tmp_path)) == 1 + finished and not (tmp_path / "panoptic.json").exists()
+    assert not finished or len(lines_of(tmp_path)) == 1 + finished
+    assert not (tmp_path / "panoptic.json").exists()
     report = evaluate(second, SCENES, output=tmp_path, batch_size=batch_size)
     assert second.asked == list(range(finished, 5))
     assert without_time(report) == without_time(evaluate(Noisy(), SCENES))
@@ -126,11 +128,18 @@ def test_another_evaluation_is_refused_and_loses_nothing(tmp_path: Path) -> None
     with pytest.raises(InputError, match="data_sha256"):
         evaluate(Noisy(), SceneDataset(5, 1, size=48), output=tmp_path, origin={"model": "a"})
     (tmp_path / "other").mkdir()
-    (tmp_path / "other/predictions.jsonl").write_text('{"mine": 1}\n', encoding="utf-8")
-    with pytest.raises(InputError, match="output: expected the folder of this evaluation"):
-        evaluate(Noisy(), SCENES, output=tmp_path / "other")
-    assert (tmp_path / "other/predictions.jsonl").read_text(encoding="utf-8") == '{"mine": 1}\n'
+    for mine in ('{"mine": 1}\n', "no line of ours", ""):
+        (tmp_path / "other/predictions.jsonl").write_text(mine, encoding="utf-8")
+        with pytest.raises(InputError, match="output: expected the folder of this evaluation"):
+            evaluate(Noisy(), SCENES, output=tmp_path / "other")
+        assert (tmp_path / "other/predictions.jsonl").read_text(encoding="utf-8") == mine
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_a_segmenter_that_refuses_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="partials: expected none"):
+        evaluate(RegionSegmenter("slic"), SCENES, output=tmp_path / "out", drop_rate=0.5)
+    assert list(tmp_path.iterdir()) == []
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,7 @@ def test_categories_are_written_where_they_count(tmp_path: Path) -> None:
     report = evaluate(Noisy(), SCENES, output=tmp_path, class_agnostic=False)
     written = CocoPanoptic.open(tmp_path / "panoptic.json")
     assert written.categories == SCENES.categories
-    assert {s.category_id for record in written for s in record.read_map().segments} > {1}
+    assert len({s.category_id for record in written for s in record.read_map().segments}) > 1
     assert evaluate(Noisy(), SCENES, output=tmp_path, class_agnostic=False).quality == report.quality
 
 

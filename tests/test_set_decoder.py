@@ -46,7 +46,7 @@ def test_perfect_queries_cost_next_to_nothing_in_any_order(rival: ModuleType) ->
     shuffled = [4, 1, 0, 3, 2]
     swapped = rival.Predictions(classes[:, shuffled], queries[:, shuffled])
     assert rival.set_loss([swapped], features, ids, labelled) == pytest.approx(float(cost), abs=1e-6)
-    wrong = rival.Predictions(classes, queries.flip(1))  # the masks are no longer those of the sure queries
+    wrong = rival.Predictions(classes, queries.roll(1, dims=1))  # the masks are no longer those of the sure queries
     assert rival.set_loss([wrong], features, ids, labelled) > 1
     assert rival.set_loss([swapped, wrong], features, ids, labelled) > 1
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ldmseg.atomic import atomic_write, writing_errors
+from ldmseg.atomic import atomic_write, write_bytes, writing_errors
 from ldmseg.data.datasets import FileDataset, PanopticDataset
 from ldmseg.errors import InputError, quoted
 from ldmseg.formats.coco_panoptic_writer import CLASS_AGNOSTIC, segment_entries
@@ -43,13 +43,14 @@ class Predictions:
         self._categories = {category.id for category in dataset.categories}
         self._header = {"format": "ldmseg-predictions", "version": 1, "data_sha256": _names_sha256(dataset), **header}
         self._places: dict[int, int] = {}
-        with writing_errors(folder):
-            self._file: IO[bytes] = (folder / LINES).open("a+b")
-        try:
-            self._begin()
-        except BaseException:
-            self.close()
-            raise
+        self._file: IO[bytes] | None = None
+        if (folder / LINES).exists():
+            self._open()
+            try:
+                self._find_lines()
+            except BaseException:
+                self.close()
+                raise
 
     def __contains__(self, index: int) -> bool:
         return index in self._places and self.png_path(index).is_file()
@@ -70,6 +71,9 @@ class Predictions:
         image_id = self.dataset.image_id(index) if isinstance(self.dataset, FileDataset) else index
         entries = segment_entries(pmap, [self._category(segment, name) for segment in pmap.segments], quoted(name))
         write_id_png(self.png_path(index), pmap.ids)
+        if self._file is None:
+            write_bytes(self.folder / LINES, _text(self._header))
+            self._open()
         line = {
             "index": index,
             "seconds": round(seconds, 4),
@@ -112,7 +116,8 @@ class Predictions:
         return path
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _category(self, segment: Segment, name: str) -> int:
         if self.class_agnostic:
@@ -122,22 +127,26 @@ class Predictions:
         return segment.category_id
 
     # ------------------------------------------------------------------------------------------------------------------- lines
-    def _begin(self) -> None:
-        """Read the places of the lines that are there; what a crash left of a line is cut off."""
-        self._file.seek(0)
+    def _open(self) -> None:
+        with writing_errors(self.folder / LINES):
+            self._file = (self.folder / LINES).open("r+b")
+
+    def _find_lines(self) -> None:
+        """The places of the lines that are there; what a crash left of the last one is cut off."""
+        assert self._file is not None
         whole = 0
         for number, text in enumerate(self._file):
             line = _parsed(text)
-            if line is None:
-                break
             if number == 0:
-                self._check(line)
+                self._check(line or {})
+            elif line is None:
+                break
             else:
                 self._places[line["index"]] = whole
             whole += len(text)
-        self._file.truncate(whole)
         if whole == 0:
-            self._append(self._header)
+            self._check({})
+        self._file.truncate(whole)
 
     def _check(self, found: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(self._header))
@@ -148,14 +157,15 @@ class Predictions:
             raise InputError(f"output: expected the folder of this evaluation in '{self.folder}', got {got}")
 
     def _append(self, line: Mapping[str, Any]) -> int:
+        assert self._file is not None
         with writing_errors(self.folder / LINES):
-            self._file.seek(0, os.SEEK_END)
-            place = self._file.tell()
-            self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            place = self._file.seek(0, os.SEEK_END)
+            self._file.write(_text(line))
             self._file.flush()
         return place
 
     def _line(self, index: int) -> dict[str, Any]:
+        assert self._file is not None
         self._file.seek(self._places[index])
         return json.loads(self._file.readline())
 
@@ -175,6 +185,10 @@ def open_predictions(
             yield predictions
         finally:
             predictions.close()
+
+
+def _text(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:
