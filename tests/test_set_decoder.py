@@ -96,7 +96,7 @@ def test_the_rival_sees_the_samples_of_the_diffusion_model_and_learns(rival: Mod
         cost.backward()
         optimizer.step()
         optimizer.zero_grad()
-        costs.append(float(cost))
+        costs.append(float(cost.detach()))
     assert costs[-1] < 0.8 * costs[0]
 
     data = stage.val_data
