@@ -164,7 +164,7 @@ def evaluate(
     from ldmseg.evaluate import evaluate as segment
     from ldmseg.evaluate import evaluate_inpainting
 
-    method = load_pipeline(model, device) if segmenter is None else _load_segmenter(segmenter, device, dataset)
+    method: Any = load_pipeline(model, device) if segmenter is None else _load_segmenter(segmenter, device, dataset)
     shared: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "limit": limit, **asked}
     with Progress("evaluating", enabled=not json) as progress:
         shared["on_progress"] = progress.update

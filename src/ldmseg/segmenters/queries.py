@@ -110,7 +110,9 @@ def _won(scores: Tensor, logits: Tensor, size: tuple[int, int]) -> tuple[Tensor,
 
 
 def _map(winner: Tensor, drawn: Tensor, scores: list[float], labels: list[int], stuff: Collection[int]) -> PanopticMap:
-    ids, found, of_class = np.zeros(len(scores), dtype=np.int32), [], {}
+    ids = np.zeros(len(scores), dtype=np.int32)
+    found: list[Segment] = []
+    of_class: dict[int, int] = {}
     present = set(winner[drawn].unique().tolist())
     for query, (score, label) in enumerate(zip(scores, labels, strict=True)):
         if query not in present:
