@@ -68,8 +68,8 @@ def evaluate(
 ) -> EvaluationReport:
     """Segment every image, or complete its partial map, and compare with the labels.
 
-    Photos are read, segmented and compared in batches. The memory that is needed does not grow with the data set, but for its list of
-    photos and 100 bytes a photo.
+    Photos are read, segmented and compared in batches. Of a finished photo only counts are kept in memory and, with `output`, the place of
+    its line.
 
     Args:
         model: a pipeline, or any other segmenter.
