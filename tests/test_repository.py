@@ -251,6 +251,8 @@ OWN_TRAINING = {  # their networks are trained or made by the benchmark itself
     "panoptic_quality",
     "rivals",
     "scenes",
+    "speed_full_size",
+    "speed_processes",
 }
 
 
