@@ -11,6 +11,7 @@ from tiny import tiny_pipeline
 
 from ldmseg.cli.evaluate import evaluate
 from ldmseg.data.cases import KINDS
+from ldmseg.models.manifest import fingerprint
 
 GROUPS = {"all", "things", "stuff", "per_category"}
 
@@ -152,6 +153,45 @@ def test_class_aware_figures_of_drawn_and_of_true_segments(capsys: pytest.Captur
 def test_help_names_every_kind() -> None:
     told = inspect.signature(evaluate).parameters["kinds"].annotation
     assert all(kind in told for kind in KINDS)
+
+
+def test_output_is_saved_and_continued(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    args = ["evaluate", "--data", "scenes:3:val", "--model", model, "--device", "cpu", "--json", "--steps", 1, "-o", tmp_path / "out"]
+    part = done(capsys, *args, "--limit", 1).json()
+    whole = done(capsys, *args).json()
+    assert (part["images"], whole["images"]) == (1, 3)
+    assert json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8")) == whole
+    document = json.loads((tmp_path / "out/panoptic.json").read_text(encoding="utf-8"))
+    assert len(document["annotations"]) == 3
+    assert document["info"]["origin"] == {"data": "scenes:3:val", "model": str(model), "model_sha256": fingerprint(model)}
+    assert "got another's" in refused(capsys, *args[:2], "scenes:4:val", *args[3:])
+    assert "settings is" in refused(capsys, *args, "--steps", 2)
+    assert "--output: expected without --inpaint" in refused(capsys, *args, "--inpaint")
+
+
+def test_other_methods_stand_in_the_same_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    args = ["evaluate", "--data", "scenes:2:val", "--json", "--segmenter"]
+    for name in ("felzenszwalb", "slic"):
+        figures = done(capsys, *args, name).json()
+        assert figures["settings"]["segmenter"] == name and figures["all"]["fn"] + figures["all"]["tp"] >= 8
+    figures = done(capsys, *args, "nearest", "--drop-rate", 0.1).json()
+    assert figures["all"]["pq"] > 0.5
+    assert "--segmenter: expected without --model" in refused(capsys, *args, "slic", "--model", tmp_path)
+    assert "--steps: expected without --segmenter" in refused(capsys, *args, "slic", "--steps", 2)
+    assert "--ensemble-size: expected without --segmenter" in refused(capsys, *args, "slic", "--ensemble-size", 2)
+    assert "--segmenter: expected without --inpaint" in refused(capsys, *args, "slic", "--inpaint")
+    assert "segmenter: expected one of mask2former:ID, eomt:ID, felzenszwalb" in refused(capsys, *args, "magic")
+    assert "partials: expected a partial map of each photo" in refused(capsys, *args, "walker")
+
+
+def test_a_saved_mask2former_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed (the extra `segmenters`)")
+    from query_folder import query_folder
+
+    query_folder(tmp_path, "mask2former", {index: f"class {index}" for index in range(3)})
+    figures = done(capsys, "evaluate", "--data", "scenes:1:val", "--json", "--segmenter", f"mask2former:{tmp_path}").json()
+    assert figures["settings"]["segmenter"] == f"mask2former:{tmp_path}"
+    assert 0 <= figures["all"]["pq"] <= 1
 
 
 def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:

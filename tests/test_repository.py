@@ -261,6 +261,7 @@ def test_no_test_depends_on_the_clock() -> None:
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 OWN_TRAINING = {  # their networks are trained or made by the benchmark itself
     "convert_checkpoint",
+    "evaluation_size",
     "feature_cache",
     "full_size_step",
     "id_policies",
@@ -268,6 +269,7 @@ OWN_TRAINING = {  # their networks are trained or made by the benchmark itself
     "latent_cache",
     "nuclei",
     "panoptic_quality",
+    "rivals",
     "scenes",
     "speed_full_size",
     "speed_processes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -163,20 +163,26 @@ def segments_info(pmap: PanopticMap, category_ids: Container[int], class_agnosti
     Raises:
         InputError: a segment's category is unknown, or an id is above 2**24 - 1.
     """
-    if pmap.segments and pmap.segments[-1].id > MAX_RGB_ID:
-        raise InputError(f"{where}: expected ids up to {MAX_RGB_ID} (a PNG has three bytes), got {pmap.segments[-1].id}")
-    found = []
-    for segment, area, box in zip(pmap.segments, pmap.areas.tolist(), pmap.boxes.tolist(), strict=True):
+    categories = []
+    for segment in pmap.segments:
         category = CLASS_AGNOSTIC.id if segment.category_id is None and class_agnostic else segment.category_id
         if category not in category_ids:
             raise InputError(f"{where}: segment {segment.id} has category {category}, which is not one of the categories")
-        entry: dict[str, Any] = {
-            "id": segment.id,
-            "category_id": category,
-            "area": area,
-            "bbox": box,
-            "iscrowd": int(segment.iscrowd),
-        }
+        categories.append(category)
+    return segment_entries(pmap, categories, where)
+
+
+def segment_entries(pmap: PanopticMap, categories: Sequence[int | None], where: str) -> list[dict[str, Any]]:
+    """The `segments_info` of a map whose segments are of these categories.
+
+    Raises:
+        InputError: an id is above 2**24 - 1; `where` names the map.
+    """
+    if pmap.segments and pmap.segments[-1].id > MAX_RGB_ID:
+        raise InputError(f"{where}: expected ids up to {MAX_RGB_ID} (a PNG has three bytes), got {pmap.segments[-1].id}")
+    found = []
+    for segment, category, area, box in zip(pmap.segments, categories, pmap.areas.tolist(), pmap.boxes.tolist(), strict=True):
+        entry: dict[str, Any] = {"id": segment.id, "category_id": category, "area": area, "bbox": box, "iscrowd": int(segment.iscrowd)}
         found.append(entry if segment.score is None else entry | {"score": segment.score})
     return found
 

@@ -27,11 +27,13 @@ def clip_pixels(photos: Tensor, size: int) -> Tensor:
     return (values - mean) / std
 
 
-def import_transformers(argument: str = "descriptor") -> Any:
-    """The package, which only CLIP needs.
+def import_transformers(argument: str = "descriptor", user: str = "CLIP", extra: str = "descriptors") -> Any:
+    """The package, which no part of the core needs.
 
     Args:
         argument: named in the error.
+        user: what needs the package.
+        extra: of this package, which installs it.
 
     Raises:
         InputError: it is not installed.
@@ -39,7 +41,7 @@ def import_transformers(argument: str = "descriptor") -> Any:
     try:
         import transformers
     except ImportError:
-        raise InputError(f"{argument}: expected the package transformers for CLIP (pip install 'ldmseg[descriptors]'), got none") from None
+        raise InputError(f"{argument}: expected the package transformers for {user} (pip install 'ldmseg[{extra}]'), got none") from None
     return transformers
 
 
@@ -60,7 +62,7 @@ def load_clip(model_class: Any, saved: Pretrained, optional: str | tuple[str, ..
     Raises:
         InputError: it cannot be loaded, or other weights are missing; the keys are listed.
     """
-    with _quiet():
+    with quiet():
         try:
             if only_shapes():
                 config = model_class.config_class.from_pretrained(saved.root, subfolder=saved.subfolder)
@@ -85,7 +87,7 @@ def load_tokenizer(saved: Pretrained, length: int, vocabulary: int) -> str:
         InputError: none is there, or it is not that of a model with `vocabulary` word pieces.
     """
     subfolder = "tokenizer" if saved.subfolder == "text_encoder" else saved.subfolder
-    with _quiet():
+    with quiet():
         try:
             loaded = import_transformers().CLIPTokenizerFast.from_pretrained(saved.root, subfolder=subfolder)
         except Exception as error:  # as in `load_clip`
@@ -100,7 +102,7 @@ def load_tokenizer(saved: Pretrained, length: int, vocabulary: int) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers logs every unused weight and draws a progress bar. What matters becomes an error here."""
     bars = import_transformers().utils.logging
     logger, shown = logging.getLogger("transformers"), bars.is_progress_bar_enabled()
