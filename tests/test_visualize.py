@@ -102,6 +102,14 @@ def test_a_sheet_of_wide_pictures_has_wide_tiles() -> None:
     assert contact_sheet([[wide, wide], [wide, None]], tile=30, margin=2).size == (2 + 2 * 32, 2 + 2 * 12)
 
 
+def test_a_row_is_as_high_as_its_pictures() -> None:
+    wide, square = Image.new("RGB", (30, 10), "red"), Image.new("RGB", (30, 30), "blue")
+    sheet = contact_sheet([[wide, wide], [square, wide], [wide, wide]], tile=30, margin=2)
+    assert sheet.size == (2 + 2 * 32, 2 + 12 + 32 + 12)
+    assert [sheet.getpixel((17, y)) for y in (2, 11, 14, 43, 46, 55)] == [(255, 0, 0)] * 2 + [(0, 0, 255)] * 2 + [(255, 0, 0)] * 2
+    assert sheet.getpixel((50, 20)) == (255, 255, 255) and sheet.getpixel((50, 28)) == (255, 0, 0)  # in the middle of its row
+
+
 def test_rows_side_by_side() -> None:
     one, two, three = (Image.new("RGB", (4, 4), color) for color in ("red", "green", "blue"))
     rows, titles = in_columns([[one, two], [two, three], [three]], ["photo", "map"], columns=2)

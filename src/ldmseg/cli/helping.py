@@ -21,6 +21,7 @@ GROUPS = {
         "strength",
         "certain",
         "captions",
+        "every",
         "seed",
     ),
     LARGE: ("tile_size", "tile_overlap", "max_pixels", "batch_size"),
@@ -41,7 +42,7 @@ GROUPS = {
 FEW = 8
 
 EXAMPLES = {
-    "segment": ("ldmseg segment photo.jpg -o out", "ldmseg segment holiday/ -o out --ensemble-size 8"),
+    "segment": ("ldmseg segment photo.jpg holiday/ -o out --ensemble-size 8", "ldmseg segment clip.mp4 -o out --every 5"),
     "inpaint": (
         "ldmseg inpaint photo.jpg --partial strokes.png -o out",
         "ldmseg inpaint photos/ --partial painted/ --unknown white --clean-partial -o out",

@@ -14,6 +14,11 @@ from ldmseg.cli.console import configure_logging, say
 from ldmseg.options import InferenceOptions
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE..", help="Photos, and folders of photos.", show_default=False)]
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE..", help="Photos, folders of photos, videos, and https addresses of those.", show_default=False),
+]
+Every = Annotated[int | None, typer.Option("--every", metavar="N", min=1, help="Videos: take each N-th frame only.", show_default="1")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for the results.", show_default=False)]
 Model = Annotated[str, typer.Option("--model", metavar="MODEL", help="`default`, a pipeline's folder, or a Hub id.")]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps.")]

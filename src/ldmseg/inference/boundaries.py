@@ -10,14 +10,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from skimage.color import rgb2lab
-from skimage.segmentation import watershed
 
+from ldmseg.inference.edges import flood
 from ldmseg.inference.walker import random_walk
 from ldmseg.panoptic import VOID, PanopticMap, nearest_indices
 
-WALKER_PIXELS = 2**16
-"""On a larger photo the walk takes place at this many pixels, since its linear system grows, and borders are found at the photo's size."""
+WALKER_PIXELS, DRAWN_PIXELS = 2**16, 2**15
+"""On a larger photo the walk takes place at this many pixels, since its linear system grows, and borders are found at the photo's size. The
+second is where nothing is given: a drawing is coarse."""
+FLOODED_CELLS = 2
+"""Pixels of that smaller picture, on each side of a border, that are divided anew at the photo's size."""
 WORKING_SIZE = 768
 """Pixels of the longer side, above which borders are found on a smaller picture."""
 
@@ -117,14 +119,21 @@ def refine_boundaries(
     """
     side = min(drawn.shape) if side is None else min(side, *drawn.shape)
     ids = _divided(_View(photo, given, drawn.ids, side), settings)
-    return drawn.with_ids(np.where(given != VOID, given, np.where(drawn.ids != VOID, ids, VOID)))
+    if len(drawn.run_index) and drawn.run_index.min() < 0:  # some of it is void
+        ids = np.where(drawn.ids != VOID, ids, VOID)
+    return drawn.with_ids(_with_given(ids, given))
 
 
 def spread(partial: PanopticMap, photo: NDArray[np.uint8], settings: BoundarySettings = DEFAULT) -> PanopticMap:
     """(H, W) the given segments over the whole photo: the border step without a drawing. Void where nothing is given at all."""
     nothing = np.full_like(partial.ids, VOID)
     ids = _divided(_View(photo, partial.ids, nothing, min(partial.shape)), settings)
-    return partial.with_ids(np.where(partial.ids != VOID, partial.ids, ids))
+    return partial.with_ids(_with_given(ids, partial.ids))
+
+
+def _with_given(ids: NDArray[np.integer], given: NDArray[np.integer]) -> NDArray[np.integer]:
+    known = given != VOID
+    return np.where(known, given, ids) if known.any() else ids
 
 
 def _divided(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
@@ -138,16 +147,18 @@ def _divided(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
 
 def _flooded(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
     """The walk's result; of a picture too large for it, a smaller one's with its borders moved to the nearest edges."""
-    factor = math.sqrt(view.given.size / WALKER_PIXELS)
+    factor = math.sqrt(view.given.size / (WALKER_PIXELS if (view.given != VOID).any() else DRAWN_PIXELS))
     if factor <= 1:
         return _walked(view, settings)
-    coarse = _enlarged(_walked(view.shrunk(factor), settings), view.given.shape)
-    depth = distance_inside(coarse)
-    settled = np.where((view.given == VOID) & (depth > 2 * factor), coarse, view.given)
-    for thin in np.setdiff1d(coarse, settled):
-        inside = (coarse == thin) & (view.given == VOID)
-        settled[inside & (depth >= depth[inside].max(initial=0))] = thin
-    return watershed(_gradient(view.photo), settled) if (settled != VOID).any() else coarse
+    small = view.shrunk(factor)
+    walked = _walked(small, settings)
+    depth = distance_inside(walked)
+    settled = np.where(depth >= FLOODED_CELLS, walked, VOID)
+    for thin in np.setdiff1d(walked, np.append(settled, small.given)):
+        inside = walked == thin
+        settled[inside & (depth >= depth[inside].max())] = thin
+    settled = _with_given(_enlarged(settled, view.given.shape), view.given)
+    return flood(view.photo, settled) if (settled != VOID).any() else _enlarged(walked, view.given.shape)
 
 
 def _walked(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
@@ -216,7 +227,7 @@ def _cells(size: int, target: int) -> NDArray[np.intp]:
 
 
 def _enlarged(ids: NDArray[np.integer], shape: tuple[int, int]) -> NDArray[np.integer]:
-    return ids[np.ix_(_cells(shape[0], ids.shape[0]), _cells(shape[1], ids.shape[1]))]
+    return ids.take(_cells(shape[1], ids.shape[1]), axis=1).take(_cells(shape[0], ids.shape[0]), axis=0)  # whole rows last
 
 
 def distance_inside(ids: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -228,9 +239,3 @@ def distance_inside(ids: NDArray[np.integer]) -> NDArray[np.float64]:
     edge[1:] |= down
     edge[:-1] |= down
     return ndimage.distance_transform_edt(~edge) if edge.any() else np.full(ids.shape, np.inf)
-
-
-def _gradient(photo: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(H, W) length of the gradient of the colours, in CIELAB."""
-    channels = [ndimage.gaussian_filter(c, 0.7) for c in np.moveaxis(rgb2lab(photo), -1, 0)]
-    return np.sqrt(sum(ndimage.sobel(c, 0) ** 2 + ndimage.sobel(c, 1) ** 2 for c in channels))

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.color import rgb2lab
 from torch import Tensor
 
+from ldmseg.inference.edges import lab
 from ldmseg.inference.grid_solver import GridSystem
 
 LEAST_WEIGHT = 1e-10
@@ -72,12 +72,12 @@ def edge_weights(
     photo: NDArray[np.uint8], contrast: float, smoothing: float = 0.0, ease: NDArray[np.float64] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(H, W - 1) weights of each pixel's edge to its right neighbour, and (H - 1, W) to the one below; 1 where colours are the same."""
-    lab = rgb2lab(photo)
+    colors = lab(photo)  # (3, H, W)
     if smoothing:
-        lab = ndimage.gaussian_filter(lab, (smoothing, smoothing, 0))
-    spread = float(lab.std()) or 1.0  # of a photo of one colour all weights are 1
+        colors = ndimage.gaussian_filter(colors, (0, smoothing, smoothing))
+    spread = float(colors.std()) or 1.0  # of a photo of one colour all weights are 1
     scale = -contrast / (10 * math.sqrt(3) * spread)
-    right, down = (np.exp(scale * np.square(np.diff(lab, axis=axis)).sum(-1)) for axis in (1, 0))
+    right, down = (np.exp(scale * np.square(np.diff(colors, axis=axis)).sum(0)) for axis in (2, 1))
     if ease is not None:
         right, down = right * (ease[:, 1:] + ease[:, :-1]) / 2, down * (ease[1:] + ease[:-1]) / 2
     return right + LEAST_WEIGHT, down + LEAST_WEIGHT

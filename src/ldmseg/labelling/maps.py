@@ -74,7 +74,7 @@ def write_maps(
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
     drawing: deque[tuple[Written, Future[None]]] = deque()
     done = 0
-    with _threads() as pool, _writer(output, origin) as writer:
+    with _threads() as pool, map_writer(output, origin) as writer:
         for batch, loaded in _read_ahead(batches, pool):
             began = time.perf_counter()
             predictions = predict(batch, loaded)
@@ -143,7 +143,8 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def _writer(output: Path, origin: Provenance | None) -> Iterator[CocoPanopticWriter]:
+def map_writer(output: Path, origin: Provenance | None) -> Iterator[CocoPanopticWriter]:
+    """Write maps and `panoptic.json` into a folder that no other process writes to; after an error the JSON has what was added."""
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
     from ldmseg.locking import locked
 

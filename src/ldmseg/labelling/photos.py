@@ -31,6 +31,7 @@ OVERLAY = "_overlay"
 CONFIDENCE, PANELS = "_confidence", "_panels"
 """The same of the heat map, and of the picture that shows everything side by side."""
 
+
 @dataclass(frozen=True)
 class Pictures:
     """Which pictures are wanted beside the map, by what their names have after the photo's stem."""
@@ -86,8 +87,7 @@ def check_photos(
 def _check_names(paths: Sequence[Path], output: Path, pictures: Pictures) -> None:
     photos, writers = {os.path.realpath(path) for path in paths}, dict[str, Path]()
     for path in paths:
-        if not _is_text(path.name):
-            raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {quoted(path.name)}")
+        check_name(path)
         for name in output_names(path, pictures):
             if os.path.realpath(output / name) in photos:
                 raise InputError(f"--output: expected a folder where no photo would be replaced, got '{output}', which holds '{name}'")
@@ -96,9 +96,14 @@ def _check_names(paths: Sequence[Path], output: Path, pictures: Pictures) -> Non
                 raise InputError(f"images: '{other}' and '{path}' would both write '{name}'; rename one, or use --no-overlay")
 
 
-def _is_text(name: str) -> bool:
-    """Bytes that are none are kept in paths as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+def check_name(path: Path) -> None:
+    """Bytes that are no text are kept in paths as lone surrogates.
+
+    Raises:
+        InputError: the file's name holds some.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in path.name):
+        raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {quoted(path.name)}")
 
 
 def output_names(path: Path, pictures: Pictures) -> list[str]:
