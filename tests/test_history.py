@@ -130,6 +130,7 @@ def test_starts_of_other_versions_and_damaged_ones(tmp_path: Path) -> None:
         '{"step": 5, "networks": [{"name": "a", "parameters": {"b": 1}}]}',
         '{"step": 5, "networks": [{"name": "a", "parameters": null}]}',
         '{"step": 5, "networks": [{"name": 7, "parameters": 1}]}',
+        '{"step": 5, "networks": [{"name": null, "parameters": 1}]}',
         '{"step": 5, "time": 2026}',
         '{"step": 5, "processes": "two"}',
         '{"step": 5, "samples_per_step": -1}',

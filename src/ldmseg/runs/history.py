@@ -71,9 +71,9 @@ class Start:
         start = cls(**known)
         if not _is_step(start.step):
             raise ValueError(f"step: expected a whole number from 0, got {quoted(start.step)}")
-        texts = (start.time, start.device, start.machine, start.precision, start.versions, *(n.name for n in start.networks))
+        texts = (start.time, start.device, start.machine, start.precision, start.versions)
         counts = (start.processes, start.samples_per_step, *(c for n in start.networks for c in (n.parameters, n.trained)))
-        if not all(value is None or isinstance(value, str) for value in texts):
+        if not all(value is None or isinstance(value, str) for value in texts) or not all(isinstance(n.name, str) for n in start.networks):
             raise TypeError("expected text")
         if not all(value is None or _is_step(value) for value in counts) or None in (n.parameters for n in start.networks):
             raise TypeError("expected whole numbers")

@@ -10,9 +10,11 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, features
 
 from ldmseg import __version__
+from ldmseg.errors import InputError
+from ldmseg.formats.image import read_image
 from ldmseg.runs.curves import panels
 from ldmseg.runs.history import METRICS, Session, Start
 from ldmseg.runs.report.chart import chart, number_text
@@ -161,7 +163,7 @@ def _samples(record: RunRecord) -> tuple[str, tuple[str, ...]]:
     for step, file in reversed(chosen):
         try:
             figures.append(_picture(step, file))
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+        except (InputError, OSError, ValueError):  # the last two: it is too large for a page's picture
             notes.append(f"samples/{file.name} cannot be read and is left out")
     if not figures:
         return "", tuple(notes)
@@ -171,8 +173,7 @@ def _samples(record: RunRecord) -> tuple[str, tuple[str, ...]]:
 
 
 def _picture(step: int, file: Path) -> str:
-    with Image.open(file) as opened:
-        picture = opened.convert("RGB")
+    picture = read_image(file)
     data, kind = _packed(picture)
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     size = f'width="{picture.width}" height="{picture.height}"'

@@ -146,9 +146,10 @@ def _samples_per_step(run: Path, config: Mapping[str, Any], newest: Path | None)
     size, pieces = _whole(config, "optim", "batch_size"), _whole(config, "optim", "accumulate")
     try:
         processes = json.loads((run / "division.json").read_text(encoding="utf-8"))["processes"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         processes = sum(1 for _ in newest.glob("random_states_*")) if newest else None  # one file a process
-    return size * pieces * processes if size and pieces and isinstance(processes, int) and processes else None
+    samples = size * pieces * processes if size and pieces and isinstance(processes, int) else 0
+    return samples if 0 < samples < 2**63 else None
 
 
 def _networks(run: Path, newest: Path | None) -> tuple[Network, ...]:
