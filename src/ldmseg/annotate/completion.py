@@ -47,8 +47,8 @@ class Edits:
         return self.whole or bool(self.painted) or bool(self.area.any())
 
     def followed_by(self, operation: Operation, before: State, after: State) -> Edits:
-        """These, and one more operation. What pins, names or joins segments asks nothing of the model."""
-        if not isinstance(operation, Paint | Erase | Delete):
+        """These, and one more operation. What pins, names, joins or outlines segments asks nothing of the model."""
+        if not isinstance(operation, Paint | Erase | Delete) or (isinstance(operation, Paint) and not operation.grow):
             return self
         painted = operation.id if isinstance(operation, Paint) else None
         changed = before.cells != after.cells
