@@ -15,6 +15,7 @@ from browsing import ARGUMENTS, CHROMIUM, make_scenes, process, served, window
 from PIL import Image
 from tiny import tiny_pipeline
 
+from ldmseg.annotate.security import Address
 from ldmseg.data.scenes import generate_scene
 from ldmseg.formats.coco_panoptic import CocoPanoptic
 
@@ -80,6 +81,8 @@ def test_point_box_lasso_split_merge_delete_accept(chromium: Any, photos: Path, 
         cells = one.same()
         assert (cells[45:155, 45:195] == lasso | 2**15).all()
         one.press("s")
+        one.drag((120, 60), (120, 100))  # within the segment
+        assert np.array_equal(one.same(), cells) and "from edge to edge" in one.message()
         one.drag((120, 20), (120, 200))
         cells = one.same()
         left, right = int(cells[100, 60] & 0x7FFF), int(cells[100, 180] & 0x7FFF)
@@ -193,6 +196,15 @@ def test_a_killed_server_loses_nothing_and_what_was_painted_meanwhile_follows(
         one.settled()
         cells = one.same()
         assert cells[40, 60] >= 2**15 and cells[150, 60] >= 2**15 and cells[40, 60] != cells[150, 60]
+        server.kill()
+        Address(int(server.address.split(":")[2].split("/")[0]), "another-secret-than-before").store(server.project)
+        one.page.keyboard.press("n")
+        one.drag((200, 150), (260, 150), settle=False)
+        server.start()
+        one.page.wait_for_function("() => document.querySelector('.message').textContent.includes('new address')")
+        one.context.new_page().goto(server.address)
+        one.settled()
+        assert one.same()[150, 230] >= 2**15 and np.array_equal(one.same()[cells >= 2**15], cells[cells >= 2**15])
 
 
 def test_keyboard_alone(chromium: Any, photos: Path, model: Path, tmp_path: Path) -> None:
@@ -308,23 +320,3 @@ def test_a_page_without_the_token_tells_how_to_open_it(chromium: Any, photos: Pa
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(server.address.split("/?")[0] + "/api/project")
         assert json.loads((server.project / "annotate.json").read_text())["version"] == 1
-
-
-def test_the_documentations_picture(chromium: Any, tmp_path: Path) -> None:
-    """`LDMSEG_PICTURES=1` puts it where docs/annotate.md shows it."""
-    (tmp_path / "photos").mkdir()
-    for number in range(5):
-        Image.fromarray(generate_scene(10_000_000 + number, 480).image[:360]).save(tmp_path / "photos" / f"scene{number}.png")
-    (tmp_path / "classes.txt").write_text("building\nanimal\nsky, stuff\nground, stuff\n")
-    options = ("--labels", str(tmp_path / "classes.txt"), "--steps", "20")
-    with (
-        served(tmp_path / "photos", tmp_path / "project", "default", *options) as server,
-        window(chromium, server, viewport={"width": 1280, "height": 720}) as one,
-    ):
-        one.press("n")
-        one.drag((340, 48), (395, 75))
-        one.press("1")
-        picture = one.page.screenshot()
-        assert len(picture) > 50_000
-        if os.environ.get("LDMSEG_PICTURES"):
-            (Path(__file__).resolve().parents[1] / "docs" / "images" / "annotate.png").write_bytes(picture)

@@ -118,8 +118,8 @@ def test_a_whole_proposal_keeps_the_ids_of_the_segments_that_it_finds_again() ->
     assert (new[:, :9] == 1).all() and (new[:, 9:] == 2).all()
 
 
-def test_pins_names_and_merges_ask_nothing() -> None:
-    for operation in (Pin(()), Merge((1, 2))):
+def test_pins_names_merges_and_outlines_ask_nothing() -> None:
+    for operation in (Pin(()), Merge((1, 2)), Paint(3, box(5, 2, 7, 5), grow=False)):
         assert not after(halves(), operation)[1]
     assert question(State(packed(np.ones(SHAPE, int), np.ones(SHAPE, bool))), Edits(np.zeros(SHAPE, bool), whole=True), MOST) is None
 

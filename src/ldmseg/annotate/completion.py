@@ -17,6 +17,7 @@ from ldmseg.panoptic import VOID, PanopticMap
 
 UNDER = 0.1
 """A segment that held at least this share of the painted pixels may give more of its own to the painted one."""
+REACH = 0.0
 SAME = 0.1
 """A new segment that overlaps an old one by at least this IoU takes its id over, one to one."""
 
@@ -94,6 +95,8 @@ def question(state: State, edits: Edits, most: int) -> Question | None:
     """
     ids, pins = ids_of(state.cells), pins_of(state.cells)
     free = ~pins if edits.whole else ~pins & ((ids == VOID) | np.isin(ids, sorted(edits.under)))
+    if REACH and edits.painted and not edits.whole and edits.area.any():
+        free &= _near(edits.area) | (ids == VOID)
     if not free.any():
         return None
     shown = np.where(free, VOID, ids).astype(np.int32)
@@ -105,6 +108,13 @@ def question(state: State, edits: Edits, most: int) -> Question | None:
         kept = present[np.argsort(nearest, kind="stable")[:most]]
         shown = np.where(np.isin(shown, kept), shown, VOID)
     return Question(PanopticMap(shown), free)
+
+
+def _near(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(H, W) pixels that a stroke reaches."""
+    rows, columns = (np.flatnonzero(area.any(axis=axis)) for axis in (1, 0))
+    length = float(np.hypot(np.ptp(rows) + 1, np.ptp(columns) + 1))
+    return ndimage.distance_transform_edt(~area) <= max(REACH * length, min(area.shape) / 8)
 
 
 def taken_over(state: State, edits: Edits, asked: Question, answer: PanopticMap) -> State:
