@@ -70,7 +70,7 @@ class Annotator:
     state: State = field(default_factory=lambda: State(np.zeros((1, 1), dtype=np.uint16)))
 
     def begin(self, picture: Picture) -> Ids:
-        self.name, self.seen = picture.name, Seen.of(self.answers.pipe, picture.image)
+        self.name, self.seen = picture.name, self.answers.seen(picture.image)
         self.state = State(np.zeros(picture.truth.shape, dtype=np.uint16))
         return self._answered(replace(Edits.none(self.state.shape), whole=True))
 

@@ -128,3 +128,8 @@ def test_what_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_help_needs_neither_torch_nor_the_extra() -> None:
     code = "import sys; sys.modules['fastapi'] = None; import ldmseg.cli.annotate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_page_needs_no_torch_which_the_engine_imports_meanwhile() -> None:
+    code = "import sys, ldmseg.annotate.run; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

@@ -25,11 +25,6 @@ class Seen:
     image: torch.Tensor
     latents: torch.Tensor
 
-    @classmethod
-    def of(cls, pipe: LDMSegPipeline, picture: Any) -> Seen:
-        image = load_images(picture)[0]
-        return cls(image, pipe.encode_image(image))
-
 
 @dataclass(frozen=True, eq=False)
 class Answers:
@@ -44,10 +39,21 @@ class Answers:
     steps: int = 4
     seed: int = 0
 
+    @classmethod
+    def loaded(cls, load: Callable[[], LDMSegPipeline], steps: int, seed: int, threads: int) -> Answers:
+        """With the model that `load` gives, on so many threads of torch."""
+        torch.set_num_threads(threads)
+        return cls(load(), steps, seed)
+
     @property
     def most(self) -> int:
         """Segments that a question may show."""
         return self.pipe.mask_autoencoder.config["num_ids"] - 1
+
+    def seen(self, picture: Any) -> Seen:
+        """A photo, encoded once for all its answers."""
+        image = load_images(picture)[0]
+        return Seen(image, self.pipe.encode_image(image))
 
     def drawn(self, seen: Seen, wanted: Question, name: str, check: Callable[[], None] = lambda: None) -> PanopticMap:
         """The first answer; `check` is called at every step, and what it raises ends the drawing."""

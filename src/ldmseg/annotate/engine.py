@@ -6,20 +6,21 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ldmseg.annotate.agreement import agreement
-from ldmseg.annotate.answer import Answers, Seen
 from ldmseg.annotate.cells import ids_of, pins_of
 from ldmseg.annotate.completion import Question, question, taken_over
 from ldmseg.annotate.operations import State
 from ldmseg.annotate.session import Snapshot
 from ldmseg.panoptic import VOID, PanopticMap
-from ldmseg.pipeline import LDMSegPipeline
+
+if TYPE_CHECKING:
+    from ldmseg.annotate.answer import Answers, Seen
+    from ldmseg.pipeline import LDMSegPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +96,10 @@ class Engine:
     # ---------------------------------------------------------------------------------------------------------------------- thread
     def _run(self) -> None:
         try:
-            torch.set_num_threads(self._threads)
             self._tell("", "loading")
-            answers = Answers(self._load(), self._steps, self._seed)
+            from ldmseg.annotate.answer import Answers  # with torch, which takes seconds: the page opens meanwhile
+
+            answers = Answers.loaded(self._load, self._steps, self._seed, self._threads)
         except Exception:
             logger.exception("the model cannot be loaded")
             self._tell("", "failed")
@@ -145,7 +147,7 @@ class Engine:
             return
         self._tell(key, "working")
         check = self._checking(key, lambda: session.revision != asked.revision)
-        seen = self._photo(answers.pipe, key)
+        seen = self._photo(answers, key)
         drawn = answers.drawn(seen, wanted, key, check)
         state = taken_over(asked.state, asked.edits, wanted, drawn)
         if not session.answered(asked, state, final=False):
@@ -165,7 +167,7 @@ class Engine:
             return
         state: State = session.snapshot().state
         check = self._checking(key, lambda: session.state is not state)
-        seen = self._photo(answers.pipe, key)
+        seen = self._photo(answers, key)
         pinned = np.where(pins_of(state.cells), ids_of(state.cells), VOID).astype(np.int32)
         partial = PanopticMap(pinned).largest(answers.most)
         samples: list[NDArray[np.integer]] = []
@@ -176,9 +178,9 @@ class Engine:
         session.judged(state, agreement(ids_of(state.cells), samples))
         self._tell(key, "confidence")
 
-    def _photo(self, pipe: LDMSegPipeline, key: str) -> Seen:
+    def _photo(self, answers: Answers, key: str) -> Seen:
         if key not in self._seen:
-            self._seen[key] = Seen.of(pipe, self._source.photo(key).read())
+            self._seen[key] = answers.seen(self._source.photo(key).read())
             while len(self._seen) > PHOTOS:
                 self._seen.popitem(last=False)
         self._seen.move_to_end(key)
