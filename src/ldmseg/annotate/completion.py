@@ -132,8 +132,8 @@ def taken_over(state: State, edits: Edits, asked: Question, answer: PanopticMap)
         grown = asked.open & (ids != VOID) & np.isin(drawn, sorted(edits.painted))
         found = np.where(grown & _touching(grown, drawn, edits, ids), drawn, ids)
         found = np.where(asked.open & (ids == VOID), drawn, found)
-    fresh = np.setdiff1d(np.unique(found), [VOID, *state.labels])
-    labels = {**state.labels, **_coloured(found, [int(i) for i in fresh], state)}
+    fresh = [i for i in _present(found.ravel()) if i not in state.labels]
+    labels = {**state.labels, **_coloured(found, fresh, state)}
     return State(packed(found, pins_of(state.cells)), labels)
 
 
@@ -143,16 +143,24 @@ def _touching(grown: NDArray[np.bool_], drawn: NDArray[np.integer], edits: Edits
     for segment in edits.painted:
         seeds = ids == segment
         pieces, _ = ndimage.label((grown & (drawn == segment) & edits.may_grow(segment)) | seeds)
-        found |= np.isin(pieces, np.setdiff1d(np.unique(pieces[seeds]), [0]))
+        kept = np.zeros(pieces.max() + 1, dtype=bool)
+        kept[pieces[seeds]] = True
+        kept[0] = False
+        found |= kept[pieces]
     return found
+
+
+def _present(values: NDArray[np.integer]) -> list[int]:
+    """The ids that occur in (N,) values, without void; counting is ten times as fast as sorting."""
+    return [i for i in np.flatnonzero(np.bincount(values)).tolist() if i != VOID]
 
 
 def _renamed(
     drawn: NDArray[np.integer], ids: NDArray[np.integer], known: set[int], where: NDArray[np.bool_], state: State
 ) -> NDArray[np.int32]:
     """(H, W) the answer, whose new segments have the ids of the old ones that they overlap best, one to one, else fresh ids."""
-    new = [int(i) for i in np.unique(drawn[where]) if i != VOID and int(i) not in known]
-    old = [int(i) for i in np.unique(ids[where]) if i != VOID and int(i) not in known]
+    new = [i for i in _present(drawn[where]) if i not in known]
+    old = [i for i in _present(ids[where]) if i not in known]
     table = np.arange(max(int(drawn.max()), *new, *known, 0) + 1, dtype=np.int32)
     pairs = _matched(drawn, ids, new, old) if new and old else {}
     rest = [i for i in new if i not in pairs]
