@@ -156,8 +156,8 @@ class Window:
 
     def __init__(self, browser: Any, address: str, **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 900, "height": 560}, **options})
+        self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(PATIENCE)
         self.complaints: list[str] = []
         self.foreign: list[str] = []
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))

@@ -204,7 +204,7 @@ def test_a_killed_server_loses_nothing_and_what_was_painted_meanwhile_follows(
         one.drag((200, 150), (260, 150), settle=False)
         server.start()
         one.page.wait_for_function("() => document.querySelector('.message').textContent.includes('new address')")
-        one.context.new_page().goto(server.address)
+        one.context.request.get(server.address)  # as another tab of this browser: the cookie is for all of them
         one.settled()
         assert one.same()[150, 230] >= 2**15 and np.array_equal(one.same()[cells >= 2**15], cells[cells >= 2**15])
 

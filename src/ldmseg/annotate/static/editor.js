@@ -118,7 +118,7 @@ export class Editor extends Shown {
 
   async loadConfidence() {
     const key = this.key;
-    const values = await api.getConfidence(key);
+    const values = await api.getConfidence(key).catch(() => null); // without an answer it is not known, as before
     if (this.key !== key) return;
     this.confidence = values;
     if (values) this.view.setConfidence(values, this.told.width, this.told.height);
@@ -280,7 +280,7 @@ export class Editor extends Shown {
   }
 
   refreshIfBehind() {
-    if (this.behind && !this.queue.length) this.load();
+    if (this.behind) this.refresh();
   }
 
   refresh() {
