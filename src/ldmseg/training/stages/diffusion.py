@@ -38,13 +38,13 @@ from ldmseg.training.items import Items
 from ldmseg.training.losses.denoising import denoising_loss, draw_timesteps
 from ldmseg.training.networks import begin_diffusion
 from ldmseg.training.stages.base import Stage, sample_generators, sample_rng
-from ldmseg.training.taught import taught_cells, without_ground
+from ldmseg.training.taught import area_weights, taught_cells, without_ground
 from ldmseg.visualize import contact_sheet, overlay
 
 
 class Prepared(NamedTuple):
     """One sample on the CPU: photo (3, s S, s S) uint8, coded ids (S, S) and the known part of them (S, S), 0 where unknown; `cells` (h, w)
-    are 1 where the map teaches. s is the image encoder's `input_scale`.
+    are the weights in the loss, 0 where the map does not teach. s is the image encoder's `input_scale`.
 
     With `data.latents` the photo's latents (C, h, w) stand in for it; with `data.features` the photo is reduced to (3, S, S), and
     `features` are the backbone's.
@@ -145,6 +145,8 @@ class DiffusionStage(Stage):
         pmap = without_ground(pmap, known) if labelling == "figure_ground" else pmap
         ids = _coded(pmap, known, num_ids, config.id_policy, rng)
         cells = taught_cells(ids, labelling, self.autoencoder.downscale)
+        if config.loss.area_power:
+            cells = area_weights(ids, cells, self.autoencoder.downscale, config.loss.area_power)
         return Prepared(number, item, photo, ids, np.where(known, ids, VOID).astype(np.int16), cells, self._caption(item, rng), features)
 
     def _caption(self, item: int, rng: np.random.Generator) -> str:
