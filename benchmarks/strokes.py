@@ -29,7 +29,6 @@ from scipy.optimize import linear_sum_assignment
 from skimage.measure import label
 
 from ldmseg import LDMSegPipeline, load_dataset
-from ldmseg.annotate import completion
 from ldmseg.annotate.answer import Answers, Seen
 from ldmseg.annotate.cells import ids_of
 from ldmseg.annotate.completion import Edits, question, taken_over
@@ -224,12 +223,9 @@ def main() -> None:
     parser.add_argument("--segments", type=int, default=16)
     parser.add_argument("--most", type=int, default=20)
     parser.add_argument("--steps", type=int, nargs="+", default=[4], help="sampling steps of the annotator; a row each")
-    parser.add_argument("--reach", type=float, default=None)
     parser.add_argument("--only", nargs="+", choices=("annotator", "walker", "watershed"), default=["annotator", "walker", "watershed"])
     parser.add_argument("--name", default="strokes", help="of the result's file; empty writes none")
     arguments = parser.parse_args()
-    if arguments.reach is not None:
-        completion.REACH = arguments.reach
     pipe = LDMSegPipeline.from_pretrained(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     tools: dict[str, Any] = {f"annotator, {steps} steps": Annotator(Answers(pipe, steps)) for steps in arguments.steps}

@@ -24,7 +24,7 @@ from ldmseg.data.scenes import generate_scene
 TOKEN = "a-token-of-this-test"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-PATIENCE = 120_000
+PATIENCE = 600_000
 """Milliseconds that a page may take on a machine that does other things, too."""
 BASE64 = """(cells) => {
   const bytes = new Uint8Array(cells.buffer, cells.byteOffset, cells.byteLength);

@@ -17,7 +17,10 @@ from ldmseg.panoptic import VOID, PanopticMap
 
 UNDER = 0.1
 """A segment that held at least this share of the painted pixels may give more of its own to the painted one."""
-REACH = 0.0
+REACH = 1.0
+"""A painted segment grows as far beyond its stroke as this many times the stroke is long. What lies farther keeps its segment."""
+LEAST_REACH = 1 / 8
+"""Share of the shorter side that a stroke reaches in any case."""
 SAME = 0.1
 """A new segment that overlaps an old one by at least this IoU takes its id over, one to one."""
 
@@ -90,12 +93,13 @@ class Question:
 def question(state: State, edits: Edits, most: int) -> Question | None:
     """What to ask after these edits, None if nothing is open.
 
-    Pins are kept, and where only some segments were touched, all others too. Of more than `most` segments those nearest to the edits are
-    shown; the others stay as they are all the same.
+    Pins are kept, and where only some segments were touched, all others too; of those that were painted over, what no stroke reaches,
+    unless a box says how far the painted segment grows. Of more than `most` segments those nearest to the edits are shown; the others stay
+    as they are all the same.
     """
     ids, pins = ids_of(state.cells), pins_of(state.cells)
     free = ~pins if edits.whole else ~pins & ((ids == VOID) | np.isin(ids, sorted(edits.under)))
-    if REACH and edits.painted and not edits.whole and edits.area.any():
+    if edits.painted and not edits.limits and not edits.whole and edits.area.any():
         free &= _near(edits.area) | (ids == VOID)
     if not free.any():
         return None
@@ -114,7 +118,7 @@ def _near(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(H, W) pixels that a stroke reaches."""
     rows, columns = (np.flatnonzero(area.any(axis=axis)) for axis in (1, 0))
     length = float(np.hypot(np.ptp(rows) + 1, np.ptp(columns) + 1))
-    return ndimage.distance_transform_edt(~area) <= max(REACH * length, min(area.shape) / 8)
+    return ndimage.distance_transform_edt(~area) <= max(REACH * length, LEAST_REACH * min(area.shape))
 
 
 def taken_over(state: State, edits: Edits, asked: Question, answer: PanopticMap) -> State:
@@ -151,7 +155,7 @@ def _touching(grown: NDArray[np.bool_], drawn: NDArray[np.integer], edits: Edits
 
 
 def _present(values: NDArray[np.integer]) -> list[int]:
-    """The ids that occur in (N,) values, without void; counting is ten times as fast as sorting."""
+    """The ids that occur in (N,) values, without void; counted, since sorting all pixels takes longer."""
     return [i for i in np.flatnonzero(np.bincount(values)).tolist() if i != VOID]
 
 

@@ -181,6 +181,7 @@ export class Pointer {
     if (color !== undefined) Object.assign(paint, { color, category });
     if (tool === "box") Object.assign(paint, { pin: false, within: stroke.within });
     if (tool === "lasso") paint.grow = false;
+    if (tool === "point") paint.within = [0, 0, this.editor.told.height, this.editor.told.width]; // a click says nothing of the size
     return paint;
   }
 
