@@ -102,7 +102,7 @@ def stroke(page: Window, dice: np.random.Generator) -> tuple[float, float, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strokes", type=int, default=9)
-    parser.add_argument("--steps", type=int, nargs="+", default=[4], help="sampling steps of an answer; each is measured")
+    parser.add_argument("--steps", type=int, nargs="+", default=[8], help="sampling steps of an answer; each is measured")
     parser.add_argument("--sizes", type=int, nargs="+", default=range(len(SIZES)), help="numbers of the sizes")
     parser.add_argument("--name", default="annotate", help="of the result's file; empty writes none")
     arguments = parser.parse_args()

@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256, help="longer side of the pictures in pixels")
     parser.add_argument("--segments", type=int, default=16)
     parser.add_argument("--most", type=int, default=20)
-    parser.add_argument("--steps", type=int, nargs="+", default=[4], help="sampling steps of the annotator; a row each")
+    parser.add_argument("--steps", type=int, nargs="+", default=[8], help="sampling steps of the annotator; a row each")
     parser.add_argument("--only", nargs="+", choices=("annotator", "walker", "watershed"), default=["annotator", "walker", "watershed"])
     parser.add_argument("--name", default="strokes", help="of the result's file; empty writes none")
     arguments = parser.parse_args()

@@ -36,7 +36,7 @@ class Answers:
     """
 
     pipe: LDMSegPipeline
-    steps: int = 4
+    steps: int = 8
     seed: int = 0
 
     @classmethod

@@ -63,7 +63,7 @@ class Engine:
     """
 
     def __init__(
-        self, load: Callable[[], LDMSegPipeline], source: Source, listener: Listener, steps: int = 4, seed: int = 0, threads: int = 1
+        self, load: Callable[[], LDMSegPipeline], source: Source, listener: Listener, steps: int = 8, seed: int = 0, threads: int = 1
     ) -> None:
         self._load, self._source, self._listener = load, source, listener
         self._steps, self._seed, self._threads = steps, seed, threads
