@@ -52,9 +52,9 @@ def entries_of(photos: Sequence[Photo], stored: Any) -> dict[str, Entry]:
     stored = stored if isinstance(stored, dict) else {}
     known: dict[str, Entry] = {}
     for name, values in stored.items():
-        if isinstance(values, dict) and isinstance(values.get("image_id"), int):
-            fields = {key: values[key] for key in ("image_id", "finished", "begun", "pinned", "confident") if key in values}
-            known[name] = Entry(**fields)
+        if isinstance(values, dict) and isinstance(number := values.get("image_id"), int) and 0 <= number < 2**53:  # JSON's doubles
+            shares = [_share(values.get(key)) for key in ("pinned", "confident")]
+            known[name] = Entry(number, values.get("finished") is True, values.get("begun") is True, shares[0] or 0.0, shares[1])
     taken, found = {entry.image_id for entry in known.values()}, dict[str, Entry]()
     for photo in photos:
         name = photo.path.name
@@ -65,3 +65,8 @@ def entries_of(photos: Sequence[Photo], stored: Any) -> dict[str, Entry]:
             taken.add(number)
         found[photo.key] = known[name]
     return found
+
+
+def _share(value: Any) -> float | None:
+    """A share of the pixels as it was stored, None for anything else."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None

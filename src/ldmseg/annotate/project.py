@@ -39,6 +39,8 @@ from ldmseg.formats.coco_panoptic_writer import CLASS_AGNOSTIC, CocoPanopticWrit
 from ldmseg.formats.label_png import read_label_png
 from ldmseg.panoptic import PanopticMap, Segment
 
+PARTS = ("images", "panoptic", "pins", "journals")
+"""The folders of a project, whose holder writes in each (`ldmseg.locking.locked`)."""
 OPEN = 6
 """Photos whose states are kept in memory."""
 
@@ -187,6 +189,7 @@ class Project:
                 other.remove(_png_name(photo))
                 target.remove(_png_name(photo))
                 target.add(photo.path.name, entry.image_id, pmap)
+                target.arrange()
                 _remove_if_empty(other)
             self._store()
             self._saved[key] = snapshot.revision
@@ -197,10 +200,14 @@ class Project:
         Raises:
             InputError: something cannot be read or written.
         """
+        listed = {finished: self._writer(finished).maps for finished in (True, False)}
         for key, photo in self.photos.items():
             journal, png = self.folder / "journals" / f"{photo.stem}.journal", self.folder / "panoptic" / _png_name(photo)
-            if photo.shape is not None and journal.is_file() and not (png.is_file() and png.stat().st_mtime > journal.stat().st_mtime):
-                self.save(key)
+            if photo.shape is not None and journal.is_file():
+                finished = self.entries[key].finished
+                there = png.is_file() and png.name in listed[finished] and png.name not in listed[not finished]
+                if not there or png.stat().st_mtime <= journal.stat().st_mtime:
+                    self.save(key)
 
     def save_all(self) -> None:
         for key in self.unsaved():
@@ -245,7 +252,8 @@ class Project:
             }
             for key, entry in self.entries.items()
         }
-        old = read_object(self.folder / "annotate.json").get("photos", {})
+        stored = read_object(self.folder / "annotate.json").get("photos")
+        old = stored if isinstance(stored, dict) else {}
         classes = [{"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color or (200, 200, 200))} for c in self.classes]
         write_json(self.folder / "annotate.json", {"version": 1, "classes": classes, "photos": {**old, **photos}}, indent=1)
 

@@ -49,6 +49,7 @@ def annotate(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise InputError("annotate: expected the extra of that name; install it with: pip install 'ldmseg[annotate]'") from error
+    from ldmseg.annotate.project import PARTS
     from ldmseg.annotate.run import LOCAL, Settings, serve
     from ldmseg.locking import locked
 
@@ -72,7 +73,7 @@ def annotate(
         if not no_browser:
             webbrowser.open(address)
 
-    with locked(folder):
+    with locked(folder, PARTS):
         serve(Settings(images, folder, token, labels, partial, host, port, steps, seed, threads), load, ready)
 
 
