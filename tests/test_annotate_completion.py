@@ -76,7 +76,7 @@ def test_whatever_the_model_answers_pins_and_untouched_segments_stay(
 
 
 def test_a_stroke_grows_over_what_it_was_painted_on_and_nothing_else() -> None:
-    state, edits = after(halves(), Paint(3, box(5, 2, 7, 5)))
+    state, edits = after(halves(), Paint(3, box(2, 2, 10, 5)))
     assert edits.painted == {3} and edits.under == {1}
     asked = question(state, edits, MOST)
     assert asked is not None and np.array_equal(asked.open, (ids_of(state.cells) == 1))
@@ -86,6 +86,19 @@ def test_a_stroke_grows_over_what_it_was_painted_on_and_nothing_else() -> None:
     answer[0, 7] = 3  # a speck that does not hang together with the stroke
     new = ids_of(taken_over(state, edits, asked, PanopticMap(answer)).cells)
     assert np.array_equal(new[:, :6], np.full((12, 6), 3)) and (new[:, 6:8] == 1).all() and (new[:, 8:] == 2).all()
+
+
+def test_what_lies_farther_from_a_stroke_than_it_is_long_keeps_its_segment() -> None:
+    whole = State(np.ones(SHAPE, dtype=np.uint16))
+    state, edits = after(whole, Paint(3, box(5, 1, 6, 5)))
+    asked = question(state, edits, MOST)
+    assert asked is not None and asked.open[:, :9].sum() > 40 and not asked.open[:, 9:].any()
+    assert (asked.partial.ids[:, 9:] == 1).all()
+    new = ids_of(taken_over(state, edits, asked, PanopticMap(np.where(asked.open, 3, asked.partial.ids))).cells)
+    assert (new[:, 9:] == 1).all() and (new[asked.open] == 3).all()
+    state, edits = after(whole, Paint(3, box(5, 1, 6, 5), within=(0, 0, *SHAPE)))  # a box says how far
+    asked = question(state, edits, MOST)
+    assert asked is not None and asked.open[:, 9:].all()
 
 
 def test_a_box_limits_how_far_its_segment_grows() -> None:
@@ -118,8 +131,8 @@ def test_a_whole_proposal_keeps_the_ids_of_the_segments_that_it_finds_again() ->
     assert (new[:, :9] == 1).all() and (new[:, 9:] == 2).all()
 
 
-def test_pins_names_and_merges_ask_nothing() -> None:
-    for operation in (Pin(()), Merge((1, 2))):
+def test_pins_names_merges_and_outlines_ask_nothing() -> None:
+    for operation in (Pin(()), Merge((1, 2)), Paint(3, box(5, 2, 7, 5), grow=False)):
         assert not after(halves(), operation)[1]
     assert question(State(packed(np.ones(SHAPE, int), np.ones(SHAPE, bool))), Edits(np.zeros(SHAPE, bool), whole=True), MOST) is None
 

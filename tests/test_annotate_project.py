@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,8 @@ from ldmseg.annotate.classes import read_classes
 from ldmseg.annotate.operations import Pin, State
 from ldmseg.annotate.photos import find_photos
 from ldmseg.annotate.project import OPEN, Project
+from ldmseg.annotate.run import Settings, make_server
+from ldmseg.annotate.security import Address
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_panoptic import CocoPanoptic
 
@@ -106,6 +111,37 @@ def _classes(folder: Path, text: str = "sky, stuff\n\n# animals\ncat\n") -> Path
     return folder / "classes.txt"
 
 
+def test_a_project_keeps_its_port_and_its_secret_for_its_owner_alone(tmp_path: Path) -> None:
+    first = Address.of(tmp_path)
+    assert first.port == 0 and len(first.token) >= 16
+    Address(8123, first.token).store(tmp_path)
+    assert Address.of(tmp_path) == Address(8123, first.token)
+    stored = tmp_path / ".address.json"
+    assert stored.stat().st_mode & 0o077 == 0 or os.name == "nt"
+    for damaged in ("{", "[]", '{"port": 8123, "token": "short"}', json.dumps({"port": 2**16, "token": first.token})):
+        stored.write_text(damaged)
+        other = Address.of(tmp_path)
+        assert other.port == 0 and other.token != first.token
+
+
+def test_a_project_is_served_again_where_it_was_unless_another_program_is_there(tmp_path: Path) -> None:
+    settings = Settings([make_photos(tmp_path / "photos", 1)], tmp_path / "project")
+
+    def served() -> tuple[int, str]:
+        _, listening = make_server(settings, lambda: None, lambda address: None)
+        with listening:
+            return listening.getsockname()[1], Address.of(settings.folder).token
+
+    first = served()
+    assert served() == first
+    with socket.create_server(("127.0.0.1", first[0])):
+        port, token = served()
+    assert port != first[0] and token == first[1]
+    chosen = replace(settings, token="of-my-own-choice-and-long")
+    make_server(chosen, lambda: None, lambda address: None)[1].close()
+    assert Address.of(settings.folder).token == first[1]
+
+
 def test_classes_of_a_file(tmp_path: Path) -> None:
     sky, cat = read_classes(_classes(tmp_path))
     assert (sky.name, sky.isthing, cat.name, cat.isthing) == ("sky", False, "cat", True) and sky.id != cat.id
@@ -127,3 +163,8 @@ def test_what_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_help_needs_neither_torch_nor_the_extra() -> None:
     code = "import sys; sys.modules['fastapi'] = None; import ldmseg.cli.annotate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_page_needs_no_torch_which_the_engine_imports_meanwhile() -> None:
+    code = "import sys, ldmseg.annotate.run; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

@@ -16,7 +16,7 @@ from ldmseg.connect.photo_source import PhotoSource
 from ldmseg.errors import InputError
 from ldmseg.formats.brush_rle import encode_brush
 from ldmseg.formats.coco_json import Category
-from ldmseg.formats.tools.label_studio import region_patch
+from ldmseg.formats.tools.label_studio_regions import region_patch
 from ldmseg.panoptic import PanopticMap
 from ldmseg.segmenters.baselines import BaselineSegmenter
 

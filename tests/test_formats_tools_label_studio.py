@@ -18,16 +18,13 @@ from ldmseg.formats.brush_rle import encode_brush
 from ldmseg.formats.tools.label_studio import (
     Control,
     MaskKind,
-    geometry_of,
     label_config,
     map_regions,
     open_label_studio,
-    read_regions,
-    region_patch,
     task_document,
     task_photo,
-    task_regions,
 )
+from ldmseg.formats.tools.label_studio_regions import geometry_of, read_regions, region_patch, task_regions
 from ldmseg.panoptic import PanopticMap
 
 HEIGHT, WIDTH = 20, 40

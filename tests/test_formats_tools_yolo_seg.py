@@ -110,8 +110,9 @@ def test_the_size_is_that_of_the_upright_photo(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_supervision_finds_nearly_the_same_masks(tmp_path: Path) -> None:
-    """It draws outlines with OpenCV, whose borders lie half a pixel further out; discs of 20 pixels and more agree to 0.9 and up."""
+def test_supervision_finds_the_same_masks_by_opencv_s_rule(tmp_path: Path) -> None:
+    """It fills rings with OpenCV, which takes a point as the middle of a pixel and the edges as inside: one row below and one column to the
+    right more than the centres that lie inside, by which this library, COCO's tools and labelme count. Beside this the masks agree."""
     y, x = np.mgrid[:200, :300]
     ids = np.zeros((200, 300), dtype=int)
     ids[np.hypot(x - 80, y - 90) < 60] = 1
@@ -133,4 +134,7 @@ answer = [found.class_id.tolist(), found.mask.astype(int).tolist()]
     assert classes == [0, 1]
     for number, mask in enumerate(np.array(found, dtype=bool), start=1):
         ours = ids == number
-        assert (ours & mask).sum() / (ours | mask).sum() >= 0.97
+        theirs = ours.copy()
+        theirs[1:] |= ours[:-1]
+        theirs[:, 1:] |= theirs[:, :-1].copy()
+        assert (theirs & mask).sum() / (theirs | mask).sum() >= 0.99

@@ -17,6 +17,10 @@ from ldmseg.panoptic import VOID, PanopticMap
 
 UNDER = 0.1
 """A segment that held at least this share of the painted pixels may give more of its own to the painted one."""
+REACH = 1.0
+"""A painted segment grows as far beyond its stroke as this many times the stroke is long. What lies farther keeps its segment."""
+LEAST_REACH = 1 / 8
+"""Share of the shorter side that a stroke reaches in any case."""
 SAME = 0.1
 """A new segment that overlaps an old one by at least this IoU takes its id over, one to one."""
 
@@ -47,8 +51,8 @@ class Edits:
         return self.whole or bool(self.painted) or bool(self.area.any())
 
     def followed_by(self, operation: Operation, before: State, after: State) -> Edits:
-        """These, and one more operation. What pins, names or joins segments asks nothing of the model."""
-        if not isinstance(operation, Paint | Erase | Delete):
+        """These, and one more operation. What pins, names, joins or outlines segments asks nothing of the model."""
+        if not isinstance(operation, Paint | Erase | Delete) or (isinstance(operation, Paint) and not operation.grow):
             return self
         painted = operation.id if isinstance(operation, Paint) else None
         changed = before.cells != after.cells
@@ -89,11 +93,14 @@ class Question:
 def question(state: State, edits: Edits, most: int) -> Question | None:
     """What to ask after these edits, None if nothing is open.
 
-    Pins are kept, and where only some segments were touched, all others too. Of more than `most` segments those nearest to the edits are
-    shown; the others stay as they are all the same.
+    Pins are kept, and where only some segments were touched, all others too; of those that were painted over, what no stroke reaches,
+    unless a box says how far the painted segment grows. Of more than `most` segments those nearest to the edits are shown; the others stay
+    as they are all the same.
     """
     ids, pins = ids_of(state.cells), pins_of(state.cells)
     free = ~pins if edits.whole else ~pins & ((ids == VOID) | np.isin(ids, sorted(edits.under)))
+    if edits.painted and not edits.limits and not edits.whole and edits.area.any():
+        free &= _near(edits.area) | (ids == VOID)
     if not free.any():
         return None
     shown = np.where(free, VOID, ids).astype(np.int32)
@@ -105,6 +112,13 @@ def question(state: State, edits: Edits, most: int) -> Question | None:
         kept = present[np.argsort(nearest, kind="stable")[:most]]
         shown = np.where(np.isin(shown, kept), shown, VOID)
     return Question(PanopticMap(shown), free)
+
+
+def _near(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(H, W) pixels that a stroke reaches."""
+    rows, columns = (np.flatnonzero(area.any(axis=axis)) for axis in (1, 0))
+    length = float(np.hypot(np.ptp(rows) + 1, np.ptp(columns) + 1))
+    return ndimage.distance_transform_edt(~area) <= max(REACH * length, LEAST_REACH * min(area.shape))
 
 
 def taken_over(state: State, edits: Edits, asked: Question, answer: PanopticMap) -> State:
@@ -122,8 +136,8 @@ def taken_over(state: State, edits: Edits, asked: Question, answer: PanopticMap)
         grown = asked.open & (ids != VOID) & np.isin(drawn, sorted(edits.painted))
         found = np.where(grown & _touching(grown, drawn, edits, ids), drawn, ids)
         found = np.where(asked.open & (ids == VOID), drawn, found)
-    fresh = np.setdiff1d(np.unique(found), [VOID, *state.labels])
-    labels = {**state.labels, **_coloured(found, [int(i) for i in fresh], state)}
+    fresh = [i for i in _present(found.ravel()) if i not in state.labels]
+    labels = {**state.labels, **_coloured(found, fresh, state)}
     return State(packed(found, pins_of(state.cells)), labels)
 
 
@@ -133,16 +147,24 @@ def _touching(grown: NDArray[np.bool_], drawn: NDArray[np.integer], edits: Edits
     for segment in edits.painted:
         seeds = ids == segment
         pieces, _ = ndimage.label((grown & (drawn == segment) & edits.may_grow(segment)) | seeds)
-        found |= np.isin(pieces, np.setdiff1d(np.unique(pieces[seeds]), [0]))
+        kept = np.zeros(pieces.max() + 1, dtype=bool)
+        kept[pieces[seeds]] = True
+        kept[0] = False
+        found |= kept[pieces]
     return found
+
+
+def _present(values: NDArray[np.integer]) -> list[int]:
+    """The ids that occur in (N,) values, without void; counted, since sorting all pixels takes longer."""
+    return [i for i in np.flatnonzero(np.bincount(values)).tolist() if i != VOID]
 
 
 def _renamed(
     drawn: NDArray[np.integer], ids: NDArray[np.integer], known: set[int], where: NDArray[np.bool_], state: State
 ) -> NDArray[np.int32]:
     """(H, W) the answer, whose new segments have the ids of the old ones that they overlap best, one to one, else fresh ids."""
-    new = [int(i) for i in np.unique(drawn[where]) if i != VOID and int(i) not in known]
-    old = [int(i) for i in np.unique(ids[where]) if i != VOID and int(i) not in known]
+    new = [i for i in _present(drawn[where]) if i not in known]
+    old = [i for i in _present(ids[where]) if i not in known]
     table = np.arange(max(int(drawn.max()), *new, *known, 0) + 1, dtype=np.int32)
     pairs = _matched(drawn, ids, new, old) if new and old else {}
     rest = [i for i in new if i not in pairs]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ldmseg.annotate.agreement import agreement
@@ -19,12 +16,11 @@ from ldmseg.annotate.cells import ids_of, pins_of
 from ldmseg.annotate.completion import Question, question, taken_over
 from ldmseg.annotate.operations import State
 from ldmseg.annotate.session import Snapshot
-from ldmseg.images import load_images
-from ldmseg.inference.finish import finish
-from ldmseg.inference.known import KnownMap
-from ldmseg.inference.samples import Sample
 from ldmseg.panoptic import VOID, PanopticMap
-from ldmseg.pipeline import LDMSegPipeline
+
+if TYPE_CHECKING:
+    from ldmseg.annotate.answer import Answers, Seen
+    from ldmseg.pipeline import LDMSegPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +48,6 @@ class Source(Protocol):
 
     def photo(self, key: str) -> Any:
         """The `Photo`."""
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """A photo as the model saw it: (3, H, W) uint8, and (1, C, h, w) latents."""
-
-    image: torch.Tensor
-    latents: torch.Tensor
 
 
 class Engine:
@@ -108,9 +96,10 @@ class Engine:
     # ---------------------------------------------------------------------------------------------------------------------- thread
     def _run(self) -> None:
         try:
-            torch.set_num_threads(self._threads)
             self._tell("", "loading")
-            pipe = self._load()
+            from ldmseg.annotate.answer import Answers  # with torch, which takes seconds: the page opens meanwhile
+
+            answers = Answers.loaded(self._load, self._steps, self._seed, self._threads)
         except Exception:
             logger.exception("the model cannot be loaded")
             self._tell("", "failed")
@@ -119,7 +108,7 @@ class Engine:
         while (task := self._next()) is not None:
             key, judging = task
             try:
-                (self._confidence if judging else self._answer)(pipe, key)
+                (self._confidence if judging else self._answer)(answers, key)
             except Cancelled:
                 logger.debug("cancelled: %s", key)
                 if self._wanted is None:
@@ -146,11 +135,11 @@ class Engine:
         self.stage = stage
         self._listener(key, stage)
 
-    def _answer(self, pipe: LDMSegPipeline, key: str) -> None:
+    def _answer(self, answers: Answers, key: str) -> None:
         """The first answer as drawn; the final one with its borders where the photo has them."""
         session = self._source.session(key)
         asked: Snapshot = session.snapshot()
-        wanted = question(asked.state, asked.edits, pipe.mask_autoencoder.config["num_ids"] - 1) if asked.edits else None
+        wanted = question(asked.state, asked.edits, answers.most) if asked.edits else None
         if wanted is None:
             session.answered(asked, asked.state, final=True)
             self._tell(key, "final")
@@ -158,65 +147,40 @@ class Engine:
             return
         self._tell(key, "working")
         check = self._checking(key, lambda: session.revision != asked.revision)
-        seen = self._photo(pipe, key)
-        drawn = self._drawn(pipe, key, seen, wanted, check)
+        seen = self._photo(answers, key)
+        drawn = answers.drawn(seen, wanted, key, check)
         state = taken_over(asked.state, asked.edits, wanted, drawn)
         if not session.answered(asked, state, final=False):
             raise Cancelled
         self._tell(key, "first")
         self._checking(key, lambda: session.snapshot().edits is not asked.edits)()
-        known = KnownMap.of(wanted.partial) if wanted.partial.segments else None
-        sample = Sample(0, seen.image, torch.Generator(), known=known)
-        finished = finish([drawn], [sample], seen.image, known, replace(pipe.options, boundaries="photo", tile_size=0.0)).map
+        finished = answers.bordered(seen, wanted, drawn)
         if not session.answered(asked, taken_over(asked.state, asked.edits, wanted, finished), final=True):
             raise Cancelled
         self._tell(key, "final")
         self._judge_later(key)
 
-    def _confidence(self, pipe: LDMSegPipeline, key: str) -> None:
+    def _confidence(self, answers: Answers, key: str) -> None:
         """How many of several samples, drawn around the pins, agree with the map."""
         session = self._source.session(key)
         if session.confidence() is not None:
             return
         state: State = session.snapshot().state
         check = self._checking(key, lambda: session.state is not state)
-        seen = self._photo(pipe, key)
+        seen = self._photo(answers, key)
         pinned = np.where(pins_of(state.cells), ids_of(state.cells), VOID).astype(np.int32)
-        partial = PanopticMap(pinned).largest(pipe.mask_autoencoder.config["num_ids"] - 1)
+        partial = PanopticMap(pinned).largest(answers.most)
         samples: list[NDArray[np.integer]] = []
         for number in range(SAMPLES):
-            drawn = self._drawn(pipe, f"{key}:{number}", seen, Question(partial, pinned == VOID), check)
+            drawn = answers.drawn(seen, Question(partial, pinned == VOID), f"{key}:{number}", check)
             samples.append(drawn.ids)
             check()
         session.judged(state, agreement(ids_of(state.cells), samples))
         self._tell(key, "confidence")
 
-    # ----------------------------------------------------------------------------------------------------------------------- model
-    def _drawn(self, pipe: LDMSegPipeline, name: str, seen: Seen, wanted: Question, check: Callable[[], None]) -> PanopticMap:
-        def after_step(*arguments: Any) -> dict[str, Any]:
-            check()
-            return {}
-
-        digest = hashlib.sha256(f"{self._seed}:{name}".encode()).digest()
-        options: dict[str, Any] = {
-            "generator": torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1),
-            "image_latents": seen.latents,
-            "callback_on_step_end": after_step,
-            "num_inference_steps": self._steps,
-            "boundaries": "drawn",
-            "ensemble_size": 1,
-            "tile_size": 0.0,
-            "classes": "none",  # stuff that is one segment by name would change what people have not touched
-        }
-        check()
-        if not wanted.partial.segments:
-            return pipe(seen.image, **options).maps[0]
-        return pipe.inpaint(seen.image, wanted.partial, **options).maps[0]
-
-    def _photo(self, pipe: LDMSegPipeline, key: str) -> Seen:
+    def _photo(self, answers: Answers, key: str) -> Seen:
         if key not in self._seen:
-            image = load_images(self._source.photo(key).read())[0]
-            self._seen[key] = Seen(image, pipe.encode_image(image))
+            self._seen[key] = answers.seen(self._source.photo(key).read())
             while len(self._seen) > PHOTOS:
                 self._seen.popitem(last=False)
         self._seen.move_to_end(key)

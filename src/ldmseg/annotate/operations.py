@@ -63,6 +63,7 @@ class Paint:
         over: whether pixels that are pinned to other segments are painted over.
         label: of a segment that is not there yet.
         within: top, left, bottom, right of a box that the segment does not grow beyond when the rest is completed.
+        grow: whether the segment may take more of what was painted over; not with an outline, which says all.
     """
 
     id: int
@@ -71,6 +72,7 @@ class Paint:
     over: bool = True
     label: Label = Label()
     within: tuple[int, int, int, int] | None = None
+    grow: bool = True
 
     def __call__(self, state: State) -> State:
         ids, pins = ids_of(state.cells), pins_of(state.cells)
@@ -198,7 +200,8 @@ def read_operation(values: Any, shape: tuple[int, int]) -> Operation:
 
 def _paint(values: dict[str, Any], shape: tuple[int, int]) -> Operation:
     label = Label(_category(values), _whole(values, "color", 0, 0, MAX_ID))
-    return Paint(_id(values), _mask(values, shape), _flag(values, "pin", True), _flag(values, "over", True), label, _box(values, shape))
+    pin, over, grow = (_flag(values, name, True) for name in ("pin", "over", "grow"))
+    return Paint(_id(values), _mask(values, shape), pin, over, label, _box(values, shape), grow)
 
 
 def _id(values: dict[str, Any]) -> int:

@@ -12,16 +12,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -29,6 +27,7 @@ from PIL import Image
 
 from ldmseg.annotate.cells import MAX_ID, ids_of, packed, pins_of, resized, upscaled
 from ldmseg.annotate.classes import parse_classes
+from ldmseg.annotate.entries import entries_of, read_object
 from ldmseg.annotate.history import History
 from ldmseg.annotate.operations import State
 from ldmseg.annotate.photos import Photo
@@ -44,24 +43,6 @@ PARTS = ("images", "panoptic", "pins", "journals")
 """The folders of a project, whose holder writes in each (`ldmseg.locking.locked`)."""
 OPEN = 6
 """Photos whose states are kept in memory."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is known of a photo without opening it.
-
-    Attributes:
-        image_id: in the data set.
-        finished: whether a person said so.
-        begun: whether there is a map.
-        pinned, confident: shares of the pixels, in 0..1; None: not known.
-    """
-
-    image_id: int
-    finished: bool = False
-    begun: bool = False
-    pinned: float = 0.0
-    confident: float | None = None
 
 
 class NoPhotoError(Exception):
@@ -91,9 +72,9 @@ class Project:
         self._alive: WeakValueDictionary[str, PhotoSession] = WeakValueDictionary()  # so that a photo never has two
         self._recent: OrderedDict[str, PhotoSession] = OrderedDict()
         self._saved: dict[str, int] = {}
-        stored = _read(folder / "annotate.json")
+        stored = read_object(folder / "annotate.json")
         self.classes = tuple(classes) or parse_classes(stored.get("classes", []))
-        self.entries = _entries(photos, stored.get("photos", {}))
+        self.entries = entries_of(photos, stored.get("photos", {}))
         if partial is not None:
             for photo in photos:
                 self._given(photo)
@@ -164,7 +145,7 @@ class Project:
     def _used_classes(self) -> set[int]:
         used = {label.category for session in list(self._recent.values()) for label in session.state.labels.values()}
         for name in ("panoptic.json", "panoptic_drafts.json"):
-            for annotation in _read(self.folder / name).get("annotations", []):
+            for annotation in read_object(self.folder / name).get("annotations", []):
                 used |= {segment["category_id"] for segment in annotation["segments_info"]}
         return used - {None}  # type: ignore[return-value]  # without None they are numbers
 
@@ -271,7 +252,7 @@ class Project:
             }
             for key, entry in self.entries.items()
         }
-        stored = _read(self.folder / "annotate.json").get("photos")
+        stored = read_object(self.folder / "annotate.json").get("photos")
         old = stored if isinstance(stored, dict) else {}
         classes = [{"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color or (200, 200, 200))} for c in self.classes]
         write_json(self.folder / "annotate.json", {"version": 1, "classes": classes, "photos": {**old, **photos}}, indent=1)
@@ -286,48 +267,6 @@ def _remove_if_empty(writer: CocoPanopticWriter) -> None:
     if not len(writer):
         with suppress(FileNotFoundError):
             writer.json_path.unlink()
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    """A JSON object, empty where there is no file.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"--output: cannot read '{path}', which is to hold a project") from error
-    if not isinstance(found, dict):
-        raise InputError(f"--output: expected a project, got '{path}', which holds none")
-    return found
-
-
-def _entries(photos: Sequence[Photo], stored: Any) -> dict[str, Entry]:
-    """What is known of each photo; new ones get numbers that no other has, their own where their name is one."""
-    stored = stored if isinstance(stored, dict) else {}
-    known: dict[str, Entry] = {}
-    for name, values in stored.items():
-        if isinstance(values, dict) and isinstance(number := values.get("image_id"), int) and 0 <= number < 2**53:  # JSON's doubles
-            shares = [_share(values.get(key)) for key in ("pinned", "confident")]
-            known[name] = Entry(number, values.get("finished") is True, values.get("begun") is True, shares[0] or 0.0, shares[1])
-    taken, found = {entry.image_id for entry in known.values()}, dict[str, Entry]()
-    for photo in photos:
-        name = photo.path.name
-        if name not in known:
-            own = int(photo.stem) if photo.stem.isascii() and photo.stem.isdigit() and len(photo.stem) < 16 else 0
-            number = own if own and own not in taken else max((i for i in taken if i < 2**40), default=0) + 1
-            known[name] = Entry(number)
-            taken.add(number)
-        found[photo.key] = known[name]
-    return found
-
-
-def _share(value: Any) -> float | None:
-    """A share of the pixels as it was stored, None for anything else."""
-    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
 def _link(photo: Path, target: Path) -> None:

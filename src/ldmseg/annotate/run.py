@@ -15,7 +15,7 @@ from ldmseg.annotate.engine import Engine
 from ldmseg.annotate.events import Events
 from ldmseg.annotate.photos import find_photos
 from ldmseg.annotate.project import Project
-from ldmseg.annotate.security import LOOPBACK, Guard
+from ldmseg.annotate.security import COOKIE, LOOPBACK, Address, Guard
 from ldmseg.annotate.server import Services, create_app
 from ldmseg.errors import InputError
 
@@ -30,14 +30,14 @@ class Settings:
         photos: files and folders.
         folder: of the project.
         labels: a file of classes; partial: a folder of label PNGs.
-        host, port: where it listens; port 0 takes a free one.
-        token: the secret of the address.
+        host, port: where it listens; port 0 takes the project's last one, or a free one.
+        token: the secret of the address; None takes the project's last one, or a new one.
         steps, seed, threads: see `Engine`.
     """
 
     photos: Sequence[Path]
     folder: Path
-    token: str
+    token: str | None = None
     labels: Path | None = None
     partial: Path | None = None
     host: str = LOCAL
@@ -53,6 +53,12 @@ def serve(settings: Settings, load: Callable[[], Any], ready: Callable[[str], No
     Raises:
         InputError: photos, classes or partial maps cannot be read, or nothing can listen there.
     """
+    server, listening = make_server(settings, load, ready)
+    server.run([listening])
+
+
+def make_server(settings: Settings, load: Callable[[], Any], ready: Callable[[str], None]) -> tuple[uvicorn.Server, socket.socket]:
+    """The server of `serve`, and the socket that it is to run on."""
     classes = () if settings.labels is None else read_classes(settings.labels)
     project = Project(settings.folder, find_photos(settings.photos), classes, settings.partial)
     events = Events()
@@ -62,13 +68,27 @@ def serve(settings: Settings, load: Callable[[], Any], ready: Callable[[str], No
         events.tell("stage", photo=key, stage=stage, revision=revision)
 
     engine = Engine(load, project, told, settings.steps, settings.seed, settings.threads)
-    listening = _listen(settings.host, settings.port)
+    listening, token = _address(settings)
     port = listening.getsockname()[1]
     hosts = LOOPBACK if settings.host in ("localhost", LOCAL, "::1") else (*LOOPBACK, settings.host.lower())
-    app = Guard(create_app(Services(project, engine, events)), settings.token, hosts)
+    app = Guard(create_app(Services(project, engine, events)), token, hosts, cookie=f"{COOKIE}-{port}")
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2, ws="none")
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    _Server(config, lambda: ready(f"http://{shown}:{port}/?token={settings.token}"), events).run([listening])
+    return _Server(config, lambda: ready(f"http://{shown}:{port}/?token={token}"), events), listening
+
+
+def _address(settings: Settings) -> tuple[socket.socket, str]:
+    """Where it listens, and the secret: the project's last ones, so that a page that is still open finds the server again."""
+    last = Address.of(settings.folder)
+    token = last.token if settings.token is None else settings.token
+    try:
+        listening = _listen(settings.host, settings.port or last.port)
+    except InputError:
+        if settings.port or not last.port:
+            raise
+        listening = _listen(settings.host, 0)  # another program has the last one by now
+    Address(listening.getsockname()[1], last.token).store(settings.folder)  # a secret that was chosen is for its chooser to keep
+    return listening, token
 
 
 class _Server(uvicorn.Server):

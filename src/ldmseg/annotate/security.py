@@ -6,9 +6,12 @@ import hmac
 import json
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
+
+from ldmseg.atomic import atomic_write
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -16,6 +19,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "ldmseg"
+"""Begins the cookie's name. The port ends it, since a browser sends the cookies of all ports of a machine to each."""
+ADDRESS = ".address.json"
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 BODY = 8 << 20
 """Bytes of a request's body."""
@@ -36,9 +41,35 @@ class TooLargeError(Exception):
     """A body of more bytes than are read; the application answers it with 413."""
 
 
-def make_token() -> str:
-    """A secret for the address at which the page is opened."""
-    return secrets.token_urlsafe(24)
+@dataclass(frozen=True)
+class Address:
+    """Where a project is served: a project that is served again keeps both, so that pages that are open go on.
+
+    Attributes:
+        port: 0 where any will do.
+        token: the secret in the address.
+    """
+
+    port: int
+    token: str
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """The last one of a project, or a new secret."""
+        try:
+            stored = json.loads((folder / ADDRESS).read_text(encoding="utf-8"))
+            port, token = stored["port"], stored["token"]
+        except (OSError, ValueError, TypeError, KeyError):
+            port, token = 0, ""
+        if not (isinstance(port, int) and 0 <= port < 2**16 and isinstance(token, str) and len(token) >= 16 and token.isascii()):
+            return cls(0, secrets.token_urlsafe(24))
+        return cls(port, token)
+
+    def store(self, folder: Path) -> None:
+        """Keep it in the project, for its owner's eyes alone."""
+        with atomic_write(folder / ADDRESS) as temporary:
+            temporary.chmod(0o600)
+            temporary.write_text(json.dumps({"port": self.port, "token": self.token}), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -54,13 +85,14 @@ class Guard:
         token: the secret.
         hosts: allowed names of the `Host` header, without a port.
         body: bytes of a request's body at most.
+        cookie: its name.
     """
 
     app: App
     token: str
     hosts: tuple[str, ...] = LOOPBACK
     body: int = BODY
-    cookie: str = field(default=COOKIE)
+    cookie: str = COOKIE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -34,8 +34,8 @@ def annotate(
     seed: options.Seed = 0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the network on a CPU.")] = 1,
     host: Annotated[str, typer.Option("--host", help="Where to listen. Another than this machine's own needs --token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: a free one.")] = 0,
-    token: Annotated[str | None, typer.Option("--token", help="The secret in the address.", show_default="a random one")] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: the project's last one, or a free one.")] = 0,
+    token: Annotated[str | None, typer.Option("--token", help="The secret in the address.", show_default="the project's, random")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -51,7 +51,6 @@ def annotate(
         raise InputError("annotate: expected the extra of that name; install it with: pip install 'ldmseg[annotate]'") from error
     from ldmseg.annotate.project import PARTS
     from ldmseg.annotate.run import LOCAL, Settings, serve
-    from ldmseg.annotate.security import make_token
     from ldmseg.locking import locked
 
     local = host in (LOCAL, "localhost", "::1")
@@ -74,9 +73,8 @@ def annotate(
         if not no_browser:
             webbrowser.open(address)
 
-    secret = make_token() if token is None else token
     with locked(folder, PARTS):
-        serve(Settings(images, folder, secret, labels, partial, host, port, steps, seed, threads), load, ready)
+        serve(Settings(images, folder, token, labels, partial, host, port, steps, seed, threads), load, ready)
 
 
 def _beside(images: list[Path]) -> Path:

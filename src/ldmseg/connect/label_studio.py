@@ -22,7 +22,8 @@ from ldmseg.errors import InputError, quoted
 from ldmseg.formats.coco_json import Category
 from ldmseg.formats.patches import Patch, ellipse
 from ldmseg.formats.regions import Region, paint
-from ldmseg.formats.tools.label_studio import Control, MaskKind, geometry_of, map_regions, region_label, region_patch, task_regions
+from ldmseg.formats.tools.label_studio import Control, MaskKind, map_regions
+from ldmseg.formats.tools.label_studio_regions import geometry_of, region_label, region_patch, task_regions
 from ldmseg.panoptic import PanopticMap, Segment
 from ldmseg.segmenters.base import Segmenter
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ldmseg.errors import InputError
 from ldmseg.formats.patches import outlines
+from ldmseg.formats.run_lengths import coco_counts, runs_of
 from ldmseg.panoptic import PanopticMap
 
 
@@ -27,16 +28,15 @@ def polygons(pmap: PanopticMap) -> dict[int, tuple[NDArray[np.int64], ...]]:
     return found
 
 
-def coco_objects(pmap: PanopticMap, image_id: int | str = 1) -> list[dict[str, Any]]:
+def coco_objects(pmap: PanopticMap, image_id: int | str = 1, compress: bool = False) -> list[dict[str, Any]]:
     """The segments as the `annotations` of COCO's instance files, for tools that read those.
 
-    `segmentation` is exact: uncompressed run lengths, down the columns. A segment without a category is of category 1.
+    `segmentation` is exact: run lengths down the columns, as a list, or as COCO's text with `compress`. A segment without a category is of
+    category 1.
     """
     found = []
     for segment, area, box in zip(pmap.segments, pmap.areas.tolist(), pmap.boxes.tolist(), strict=True):
-        down = np.pad(np.asarray(segment.id == pmap.ids.T).ravel(), 1)
-        changes = np.flatnonzero(down[1:] != down[:-1])
-        counts = np.diff(changes, prepend=0, append=pmap.ids.size)
+        mask = np.asarray(pmap.ids == segment.id)
         entry = {
             "id": segment.id,
             "image_id": image_id,
@@ -44,7 +44,7 @@ def coco_objects(pmap: PanopticMap, image_id: int | str = 1) -> list[dict[str, A
             "area": area,
             "bbox": box,
             "iscrowd": int(segment.iscrowd),
-            "segmentation": {"size": list(pmap.shape), "counts": counts.tolist() if counts[-1] else counts[:-1].tolist()},
+            "segmentation": {"size": list(pmap.shape), "counts": coco_counts(mask) if compress else runs_of(mask.T.ravel()).tolist()},
         }
         found.append(entry if segment.score is None else entry | {"score": segment.score})
     return found

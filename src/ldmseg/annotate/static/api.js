@@ -3,6 +3,8 @@
 /** Tells this page from others that show the same photo. */
 export const PAGE = Array.from(crypto.getRandomValues(new Uint8Array(8)), (b) => b.toString(16).padStart(2, "0")).join("");
 
+export const RETRY = 1000; // milliseconds between tries while the server does not answer
+
 export class Refused extends Error {
   constructor(status, message) {
     super(message);
@@ -52,5 +54,20 @@ export function listen(heard) {
   for (const kind of ["hello", "stage", "changed", "saved", "classes", "problem"]) {
     source.addEventListener(kind, (event) => heard(kind, JSON.parse(event.data)));
   }
-  source.addEventListener("error", () => heard("offline", {}));
+  source.addEventListener("error", () => {
+    source.close(); // a browser gives up after some errors; this page does not
+    heard("offline", { stranger: false });
+    setTimeout(() => again(heard), RETRY);
+  });
+}
+
+/** Listens as soon as the server answers. */
+async function again(heard) {
+  try {
+    await getProject();
+    listen(heard);
+  } catch (error) {
+    heard("offline", { stranger: error instanceof Refused && error.status === 403 });
+    setTimeout(() => again(heard), RETRY);
+  }
 }

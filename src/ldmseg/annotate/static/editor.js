@@ -1,72 +1,24 @@
-// What the page knows and does: the photo that is open, the operations on their way to the server, what is chosen.
+// What the page does: the photo that is open, the operations on their way to the server, and the news from there.
 import * as api from "./api.js";
-import { checksum, decode, IDS, measure, predict } from "./map.js";
+import { checksum, decode, predict } from "./map.js";
+import { Shown } from "./shown.js";
 
-const RETRY = 1000; // milliseconds between tries while the server does not answer
-const KEPT = ["size", "opacity", "theme", "over"];
+const SILENT = "The annotator does not answer. What you paint is kept here and sent as soon as it runs again.";
+const STRANGER = "The annotator runs at a new address: open the one that it printed, in this browser. What you paint is kept here until then.";
 
-export class Editor extends EventTarget {
+export class Editor extends Shown {
   constructor(view) {
-    super();
-    this.view = view;
-    this.project = null;
+    super(view);
     this.key = null;
-    this.cells = null;
-    this.told = null; // what the server said of the state that is shown
     this.queue = []; // operations that the server has not answered yet, the first of them is on its way
     this.sending = false;
     this.acts = 0; // operations so far
     this.drawing = null; // a copy of the map from before the stroke that is being drawn
     this.behind = false; // the server has a newer map than the one that is shown
-    this.tool = "brush";
-    this.chosen = []; // ids; the first is the one that is painted
-    this.size = 24;
-    this.opacity = 0.5;
-    this.over = false;
-    this.theme = "auto";
-    this.mode = "map";
+    this.finishing = false;
     this.stage = "loading";
     this.online = true;
-    this.message = "";
     this.mismatches = 0; // times that the server's map was another than the one here: 0, or something is wrong
-    this.confidence = null;
-    this.restore();
-    view.onRestored = () => this.showAll();
-  }
-
-  // ------------------------------------------------------------------------------------------------------------------ telling
-  changed() {
-    this.dispatchEvent(new Event("change"));
-  }
-
-  say(message) {
-    this.message = message;
-    this.changed();
-  }
-
-  restore() {
-    try {
-      Object.assign(this, JSON.parse(localStorage.getItem("ldmseg") || "{}"));
-    } catch {
-      // nothing stored, or nothing that can be read: the defaults hold
-    }
-    this.view.opacity = this.opacity;
-  }
-
-  /** Sets something that is remembered. */
-  set(name, value) {
-    this[name] = value;
-    this.view.opacity = this.opacity;
-    localStorage.setItem("ldmseg", JSON.stringify(Object.fromEntries(KEPT.map((k) => [k, this[k]]))));
-    this.view.draw();
-    this.changed();
-  }
-
-  setMode(mode) {
-    this.mode = this.view.mode = this.mode === mode ? "map" : mode;
-    if (this.mode === "confidence" && !this.confidence) this.say("How sure the model is is still being computed.");
-    this.view.draw();
-    this.changed();
   }
 
   // ------------------------------------------------------------------------------------------------------------------ photos
@@ -88,8 +40,9 @@ export class Editor extends EventTarget {
     return this.photos.find((p) => p.key === this.key);
   }
 
+  /** Changes that the server does not have yet. */
   get waiting() {
-    return this.queue.length;
+    return this.queue.length + (this.finishing ? 1 : 0);
   }
 
   async open(key) {
@@ -124,17 +77,22 @@ export class Editor extends EventTarget {
   }
 
   async finish(finished = !this.entry.finished) {
-    if (this.queue.length) return;
+    if (this.waiting || !this.cells) return;
+    this.finishing = true;
+    this.say(finished ? "Saving the finished photo." : "");
     try {
-      Object.assign(this.entry, await api.setFinished(this.key, finished));
-      this.changed();
-      if (finished) {
-        const next = this.photos.find((p) => !p.finished && !p.problem);
-        if (next) this.open(next.key);
-        else this.say("All photos are finished.");
-      }
+      const { key } = this;
+      const values = await api.setFinished(key, finished);
+      Object.assign(this.photos.find((p) => p.key === key), values);
+      this.finishing = false;
+      const next = finished && this.photos.find((p) => !p.finished && !p.problem);
+      if (next) await this.open(next.key);
+      else this.say(finished ? "All photos are finished." : "");
     } catch (error) {
       this.say(error.message);
+    } finally {
+      this.finishing = false;
+      this.changed();
     }
   }
 
@@ -147,47 +105,24 @@ export class Editor extends EventTarget {
       return false;
     }
     if (this.acts !== acts) return this.load(); // what came may be from before an operation that is done by now
-    this.behind = false;
-    this.cells = cells;
-    this.told = told;
+    this.take(told, cells);
     this.showAll();
     return true;
   }
 
-  showAll() {
-    if (!this.cells) return;
-    this.view.setCells(this.cells, this.told.width, this.told.height);
-    this.measured();
-  }
-
-  /** After any change of the map: areas, colours, and what is chosen. */
-  measured() {
-    this.segments = measure(this.cells, this.told.width);
-    this.chosen = this.chosen.filter((id) => this.segments.has(id));
-    this.view.chosen = this.chosen;
-    this.view.setColors(new Map([...this.segments.keys()].map((id) => [id, this.colorOf(id)])));
-    this.changed();
+  take(told, cells) {
+    this.behind = false;
+    this.cells = cells;
+    this.told = told;
   }
 
   async loadConfidence() {
     const key = this.key;
-    const values = await api.getConfidence(key);
+    const values = await api.getConfidence(key).catch(() => null); // without an answer it is not known, as before
     if (this.key !== key) return;
     this.confidence = values;
     if (values) this.view.setConfidence(values, this.told.width, this.told.height);
     this.changed();
-  }
-
-  labelOf(id) {
-    return (this.told && this.told.labels[id]) || [null, (id - 1) % this.project.palette.length];
-  }
-
-  colorOf(id) {
-    return this.project.palette[this.labelOf(id)[1] % this.project.palette.length];
-  }
-
-  classOf(id) {
-    return this.project.classes.find((c) => c.id === this.labelOf(id)[0]);
   }
 
   // ------------------------------------------------------------------------------------------------------------------ operations
@@ -214,26 +149,34 @@ export class Editor extends EventTarget {
     this.sending = true;
     while (this.queue.length) {
       const { operation, known } = this.queue[0];
+      const { revision } = this.told;
       try {
-        const told = await api.operate(this.key, operation, this.told.revision);
+        const told = await api.operate(this.key, operation, revision);
         this.online = true;
         this.queue.shift();
         this.answered(told, known);
+        if (operation.kind === "split" && told.revision === revision) this.say("The line leaves the segment in one piece: draw it from edge to edge.");
       } catch (error) {
-        if (!(error instanceof api.Refused)) {
-          this.online = false;
-          this.say("The server does not answer; changes wait here until it does.");
-          await new Promise((done) => setTimeout(done, RETRY));
-        } else if (error.status === 412) await this.rebased();
-        else {
-          this.queue = [];
-          this.behind = true;
-          this.say(error.message);
-        }
+        await this.refused(error);
       }
     }
     this.sending = false;
-    if (this.behind && !this.drawing) await this.load();
+    if (this.behind) this.refresh();
+    this.changed();
+  }
+
+  async refused(error) {
+    const stranger = error instanceof api.Refused && error.status === 403;
+    if (!(error instanceof api.Refused) || stranger) {
+      this.online = false;
+      this.say(stranger ? STRANGER : SILENT);
+      await new Promise((done) => setTimeout(done, api.RETRY));
+    } else if (error.status === 412) await this.rebased().catch((other) => this.refused(other));
+    else {
+      this.queue = [];
+      this.behind = true;
+      this.say(error.message);
+    }
   }
 
   /** The server has done the first operation of the queue. */
@@ -246,95 +189,19 @@ export class Editor extends EventTarget {
       this.behind = true;
     }
     if (!this.queue.length && !this.behind) this.measured();
-    if (this.message.startsWith("The server does not")) this.message = "";
+    if (this.message === SILENT || this.message === STRANGER) this.message = "";
     this.changed();
   }
 
   /** The map was changed elsewhere: what was painted here is done again on top of it. */
   async rebased() {
-    const again = this.queue.filter(({ operation }) => ["paint", "erase", "classify"].includes(operation.kind));
-    this.queue = [];
-    const drawing = this.drawing;
-    this.drawing = null;
-    if (await this.load()) {
-      for (const { operation } of again) this.queue.push({ operation, known: predict(this.cells, operation) });
-      if (drawing) this.drawing = this.cells.slice();
-      this.showAll();
-    }
+    const { told, cells } = decode(await api.getMap(this.key));
+    this.take(told, cells);
+    this.queue = this.queue.filter(({ operation }) => ["paint", "erase", "classify"].includes(operation.kind));
+    for (const one of this.queue) one.known = predict(this.cells, one.operation);
+    if (this.drawing) this.drawing = this.cells.slice();
+    this.showAll();
     this.say("This photo was changed in another window; what you painted was kept on top.");
-  }
-
-  /** Chosen segment that is painted, or a new one in a colour that is rare around a place. */
-  target(x, y) {
-    if (this.chosen.length) return { id: this.chosen[0] };
-    return { id: this.told.next, color: this.rareColor(x, y), category: this.newCategory ?? null };
-  }
-
-  rareColor(x, y) {
-    const { palette } = this.project;
-    const used = new Float64Array(palette.length);
-    const reach = Math.max(8, this.size);
-    for (let dy = -3; dy <= 3; dy++) {
-      for (let dx = -3; dx <= 3; dx++) {
-        const id = this.idAt(x + (dx * reach) / 3, y + (dy * reach) / 3);
-        if (id) used[this.labelOf(id)[1] % palette.length] += 1000;
-      }
-    }
-    for (const id of this.segments.keys()) used[this.labelOf(id)[1] % palette.length] += 1;
-    return used.indexOf(Math.min(...used));
-  }
-
-  idAt(x, y) {
-    const [column, row] = [Math.floor(x), Math.floor(y)];
-    const { width, height } = this.told;
-    return column >= 0 && row >= 0 && column < width && row < height ? this.cells[row * width + column] & IDS : 0;
-  }
-
-  choose(ids, add = false) {
-    const wanted = ids.filter((id) => id);
-    if (!add) this.chosen = wanted;
-    else wanted.forEach((id) => (this.chosen = this.chosen.includes(id) ? this.chosen.filter((c) => c !== id) : [...this.chosen, id]));
-    this.view.chosen = this.chosen;
-    this.view.draw();
-    this.changed();
-  }
-
-  /** The next segment by size, for those who use the keyboard. */
-  chooseNext(by) {
-    const ids = [...this.segments.values()].sort((a, b) => b.area - a.area).map((s) => s.id);
-    if (!ids.length) return;
-    const at = ids.indexOf(this.chosen[0]);
-    this.goTo(ids[at < 0 ? (by > 0 ? 0 : ids.length - 1) : (at + by + ids.length) % ids.length]);
-  }
-
-  goTo(id) {
-    const { x, y } = this.segments.get(id);
-    this.choose([id]);
-    this.view.hover = 0;
-    const place = this.view.toScreen(x, y);
-    const { clientWidth, clientHeight } = this.view.canvas;
-    if (place.x < 0 || place.y < 0 || place.x > clientWidth || place.y > clientHeight) this.view.show(x, y);
-    this.say(`Segment ${id}${this.classOf(id) ? `, ${this.classOf(id).name}` : ""}`);
-  }
-
-  /** The unpinned segment on which the samples agree least. */
-  jumpToUncertain() {
-    if (!this.confidence) {
-      this.say("How sure the model is is still being computed.");
-      return;
-    }
-    const sums = new Map();
-    this.cells.forEach((cell, i) => {
-      if (!cell || cell > IDS) return;
-      const one = sums.get(cell) || [0, 0];
-      one[0] += this.confidence[i];
-      one[1] += 1;
-      sums.set(cell, one);
-    });
-    const order = [...sums].filter(([, [, count]]) => count > 30).sort((a, b) => a[1][0] / a[1][1] - b[1][0] / b[1][1]);
-    const at = order.findIndex(([id]) => id === this.chosen[0]);
-    if (order.length) this.goTo(order[(at + 1) % order.length][0]);
-    else this.say("Everything is pinned.");
   }
 
   // ------------------------------------------------------------------------------------------------------------------ commands
@@ -387,9 +254,12 @@ export class Editor extends EventTarget {
 
   // ------------------------------------------------------------------------------------------------------------------ news
   heard(kind, values) {
-    if (kind === "offline") this.online = false;
-    else if (kind === "hello") {
+    if (kind === "offline") {
+      this.online = false;
+      this.message = values.stranger ? STRANGER : SILENT;
+    } else if (kind === "hello") {
       this.online = true;
+      if (this.message === SILENT || this.message === STRANGER) this.message = "";
       this.refresh();
     } else if (kind === "stage") this.heardStage(values);
     else if (kind === "changed" && values.photo === this.key && values.by !== api.PAGE) this.refresh();
@@ -410,11 +280,11 @@ export class Editor extends EventTarget {
   }
 
   refreshIfBehind() {
-    if (this.behind && !this.queue.length) this.load();
+    if (this.behind) this.refresh();
   }
 
   refresh() {
     if (!this.cells || this.queue.length || this.drawing) this.behind = this.cells !== null;
-    else this.load();
+    else this.load().catch(() => (this.behind = true));
   }
 }

@@ -2,7 +2,7 @@
 
 export const TOOLS = [
   ["brush", "B", "Brush", "Paint the chosen segment, or a new one"],
-  ["eraser", "E", "Eraser", "Let the model decide again"],
+  ["eraser", "E", "Eraser", "Free pixels: the model decides again"],
   ["point", "P", "Point", "Click on a thing: a new segment grows from there (Shift: the chosen one)"],
   ["box", "R", "Box", "Draw a box around a thing (Shift: the chosen segment)"],
   ["lasso", "L", "Lasso", "Outline pixels exactly"],
@@ -12,7 +12,7 @@ export const TOOLS = [
 
 /** [keys as shown, what they do, the key, modifiers, the action(editor, pointer, view, page)] */
 export const SHORTCUTS = [
-  ...TOOLS.map(([tool, key, name]) => [key, name, key.toLowerCase(), "", (e) => { e.tool = tool; e.changed(); }]),
+  ...TOOLS.map(([tool, key, name]) => [key, name, key.toLowerCase(), "", (e) => e.setTool(tool)]),
   ["N", "New segment", "n", "", (e) => e.fresh()],
   ["A", "Accept (pin) the chosen segments", "a", "", (e) => e.pin(true)],
   ["Shift A", "Accept everything", "a", "shift", (e) => e.pinAll(true)],
@@ -56,6 +56,7 @@ const ARROWS = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrow
 export function bindKeys(editor, pointer, page) {
   const { view } = editor;
   window.addEventListener("keydown", (event) => {
+    if (page.help) return; // the dialog has its own keys
     const inField = event.target.closest("input, select, textarea, dialog");
     const key = event.key.toLowerCase();
     if (inField && !(event.target.type === "range" && event.ctrlKey)) return;

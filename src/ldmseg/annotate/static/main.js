@@ -52,7 +52,8 @@ class Page {
     dataset.stage = editor.stage;
     dataset.awaits = editor.told ? editor.told.awaits : "";
     dataset.revision = editor.told ? editor.told.revision : "";
-    dataset.waiting = editor.waiting;
+    dataset.waiting = editor.waiting + (editor.sending || editor.behind ? 1 : 0);
+    dataset.online = editor.online ? "yes" : "no";
     dataset.mismatches = editor.mismatches;
     dataset.photo = editor.entry ? editor.entry.name : "";
     dataset.confidence = editor.confidence ? "yes" : "no";

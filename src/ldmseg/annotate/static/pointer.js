@@ -156,7 +156,7 @@ export class Pointer {
     this.view.changedRows(editor.cells, Math.max(0, top), bottom);
     if (!editor.segments.has(stroke.id)) {
       editor.told.labels[stroke.id] = editor.told.labels[stroke.id] || [stroke.category ?? null, stroke.color ?? 0];
-      editor.view.setColors(new Map([...editor.segments.keys(), stroke.id].map((id) => [id, editor.colorOf(id)])));
+      editor.coloured(stroke.id);
     }
   }
 
@@ -180,6 +180,8 @@ export class Pointer {
     const paint = { kind: "paint", id, runs: mask.runs(), pin: true, over };
     if (color !== undefined) Object.assign(paint, { color, category });
     if (tool === "box") Object.assign(paint, { pin: false, within: stroke.within });
+    if (tool === "lasso") paint.grow = false;
+    if (tool === "point") paint.within = [0, 0, this.editor.told.height, this.editor.told.width]; // a click says nothing of the size
     return paint;
   }
 

@@ -22,7 +22,6 @@ uniform float ratio;      // screen pixels a CSS pixel
 uniform float opacity;
 uniform int mode;         // 0 tint and outlines, 1 outlines, 2 photo alone, 3 confidence
 uniform int hover;
-uniform int chosen[16];
 uniform vec3 cursor;      // map x, y and radius; radius below 0: none
 uniform vec4 box;         // map left, top, right, bottom; right below left: none
 uniform vec3 ground;
@@ -32,9 +31,7 @@ uint cellAt(vec2 p) {
   return texelFetch(cells, ivec2(clamp(p, vec2(0.0), size - 1.0)), 0).r;
 }
 bool isChosen(int id) {
-  if (id == 0) return false;
-  for (int i = 0; i < 16; i++) if (chosen[i] == id) return true;
-  return false;
+  return texelFetch(palette, ivec2(id & 255, id >> 8), 0).a > 0.5;
 }
 float ring(float away, float width) {
   return 1.0 - smoothstep(width * 0.5, width * 0.5 + 1.0, abs(away));
@@ -57,11 +54,10 @@ void main() {
     bool strong = false;
     for (int i = 0; i < 4; i++) {
       if (near[i] != id) {
+        strong = strong || isChosen(near[i]) || (!border && isChosen(id));
         border = true;
-        strong = strong || isChosen(near[i]);
       }
     }
-    strong = strong || isChosen(id);
     if (mode == 3) {
       float sure = texture(confidence, p / size).r;
       float gray = dot(seen, vec3(0.3, 0.59, 0.11));
@@ -113,7 +109,6 @@ export class View {
     this.opacity = 0.5;
     this.mode = "map";
     this.hover = 0;
-    this.chosen = [];
     this.cursor = null;
     this.box = null;
     this.ground = [0.12, 0.12, 0.13];
@@ -140,7 +135,11 @@ export class View {
     }
     gl.linkProgram(program);
     gl.useProgram(program);
-    this.at = (name) => gl.getUniformLocation(program, name);
+    const places = new Map();
+    this.at = (name) => {
+      if (!places.has(name)) places.set(name, gl.getUniformLocation(program, name));
+      return places.get(name);
+    };
     this.textures = {};
     ["photo", "cells", "palette", "confidence"].forEach((name, unit) => {
       const texture = (this.textures[name] = gl.createTexture());
@@ -200,12 +199,13 @@ export class View {
     this.draw();
   }
 
-  /** `colors` has id -> [r, g, b]. */
-  setColors(colors) {
+  /** `colors` has id -> [r, g, b]; the borders of the `chosen` ids are drawn strongly. */
+  setColors(colors, chosen = []) {
     const { gl } = this;
     const rows = 1 + (Math.max(0, ...colors.keys()) >> 8);
-    const data = new Uint8Array(256 * rows * 4).fill(128);
+    const data = new Uint8Array(256 * rows * 4);
     for (const [id, rgb] of colors) data.set(rgb, id * 4);
+    for (const id of chosen) data[id * 4 + 3] = 255;
     this.unit("palette");
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, 256, rows, 0, gl.RGBA, gl.UNSIGNED_BYTE, data);
     this.draw();
@@ -290,7 +290,6 @@ export class View {
     gl.uniform1f(this.at("opacity"), this.opacity);
     gl.uniform1i(this.at("mode"), MODES[this.mode]);
     gl.uniform1i(this.at("hover"), this.hover);
-    gl.uniform1iv(this.at("chosen"), Int32Array.from({ length: 16 }, (_, i) => this.chosen[i] || 0));
     const { cursor, box } = this;
     gl.uniform3f(this.at("cursor"), cursor ? cursor.x : 0, cursor ? cursor.y : 0, cursor ? cursor.r : -1);
     gl.uniform4f(this.at("box"), ...(box ? [box.left, box.top, box.right, box.bottom] : [0, 0, -1, -1]));

@@ -14,9 +14,10 @@ import numpy as np
 from ldmseg.errors import InputError, quoted, shortened
 from ldmseg.formats.coco_json import Category, ImageEntry, ImageId, JsonReader, open_document
 from ldmseg.formats.coco_layout import choose_split, listed, root_folder
+from ldmseg.formats.outlines import coco_objects
 from ldmseg.formats.patches import Patch, points_of, polygon, union
-from ldmseg.formats.regions import Region, checked_size, cutouts, paint
-from ldmseg.formats.run_lengths import coco_counts, coco_mask
+from ldmseg.formats.regions import Region, checked_size, paint
+from ldmseg.formats.run_lengths import coco_mask
 from ldmseg.formats.tools.base import ToolFiles, ToolRecord, find_photo, photo_folders, photo_name
 from ldmseg.panoptic import PanopticMap
 
@@ -134,23 +135,5 @@ def coco_instances_document(images: Iterable[tuple[ImageId, str, PanopticMap]], 
     for image_id, name, pmap in images:
         height, width = pmap.shape
         listed_images.append({"id": image_id, "file_name": name, "height": height, "width": width})
-        annotations += instance_annotations(pmap, image_id, len(annotations) + 1)
+        annotations += [entry | {"id": len(annotations) + n} for n, entry in enumerate(coco_objects(pmap, image_id, compress=True), 1)]
     return {"info": {}, "images": listed_images, "annotations": annotations, "categories": [c.to_dict() for c in categories]}
-
-
-def instance_annotations(pmap: PanopticMap, image_id: ImageId, first_id: int) -> list[dict[str, Any]]:
-    """COCO's `annotations` of one map, numbered from `first_id`."""
-    found: list[dict[str, Any]] = []
-    for cutout in cutouts(pmap):
-        segment = cutout.segment
-        entry: dict[str, Any] = {
-            "id": first_id + len(found),
-            "image_id": image_id,
-            "category_id": segment.category_id or 1,
-            "segmentation": {"size": list(pmap.shape), "counts": coco_counts(pmap.ids == segment.id)},
-            "area": cutout.area,
-            "bbox": list(cutout.box),
-            "iscrowd": int(segment.iscrowd),
-        }
-        found.append(entry if segment.score is None else entry | {"score": segment.score})
-    return found
