@@ -32,15 +32,10 @@ class BoundarySettings:
     benchmarks/walker_constants.py compares others, for any model.
 
     Args:
-        contrast: how much a step in colour hinders the walker (`random_walk`) where the shorter side of the model's input has `size`
-            pixels. In a larger picture the same edge is spread over more pixels.
-        smoothing: the blur of colours, in pixels, that a picture of `size` has anyway. Where strokes or nothing at all is given, a larger
-            picture is smoothed until it is as blurred.
+        contrast: how much a step in colour hinders the walker (`random_walk`), in a picture whose shorter side has `size` pixels or less.
+        smoothing: the blur of colours, in pixels, that a picture of `size` has anyway. Where nothing is given, a larger picture is smoothed
+            until it is as blurred, and the contrast grows as steps of colour are spread over more pixels.
         size: of the pictures that contrast and smoothing are for.
-        stroke, few: labels are strokes if their median has so many pixels, as a share of the shorter side, and if all of them together
-            cover less than this share of the photo.
-        hold: how easily the walk passes beside a stroke in a smoothed picture, in 0..1. The less, the more a stroke wins the whole region
-            that it lies in, as in a watershed. With 1 the nearest label wins, as of points and of dense labels.
         trust: how fast the trust in a drawing grows with the distance from its borders and from given pixels; Grady's gamma per pixel of a
             picture whose shorter side is 1 pixel. With 0, the random walker uses what is given alone.
         near: the drawing is not trusted within this distance of its own borders and of given pixels, since latent cells are coarse.
@@ -52,9 +47,6 @@ class BoundarySettings:
     contrast: float = 50.0
     smoothing: float = 0.6
     size: int = 128
-    stroke: float = 1 / 2
-    few: float = 0.08
-    hold: float = 0.02
     trust: float = 500.0
     near: float = 1 / 32
     far: float = 1 / 4
@@ -172,25 +164,16 @@ def _walked(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
         return np.full_like(view.given, ids[0]) if len(ids) else view.drawn
     prior = torch.from_numpy(view.drawn == ids[:, None, None]) if weight.any() else None  # (K, H, W)
     seeds = np.where(known, np.searchsorted(ids, view.given), -1)
-    contrast, smoothing, ease = _colors(view, known, settings)
-    return ids[random_walk(view.photo, seeds, len(ids), prior, weight, contrast, smoothing, ease).argmax(-1)]
-
-
-def _colors(view: _View, known: NDArray[np.bool_], settings: BoundarySettings) -> tuple[float, float, NDArray[np.float64] | None]:
-    """Contrast, smoothing and ease of the walk (`random_walk`): as in a picture of `settings.size`, or as the photo is."""
-    scale = max(view.unit / settings.size, 1.0)
-    smoothing = settings.smoothing * math.sqrt(scale**2 - 1)
-    _, pixels = np.unique(view.given[known], return_counts=True)
-    strokes = len(pixels) and np.median(pixels) >= settings.stroke * view.unit and known.mean() < settings.few
-    if not smoothing or (len(pixels) and not strokes):
-        return settings.contrast, 0.0, None
-    ease = settings.hold + (1 - settings.hold) * (_away(known) / (4 * smoothing) - 1).clip(0, 1) if strokes else None
-    return settings.contrast * scale**2, smoothing, ease
+    contrast, smoothing = settings.contrast, 0.0
+    if not known.any():  # borders are as coarse as the model's pixels
+        scale = max(view.unit / settings.size, 1.0)
+        contrast, smoothing = contrast * scale**2, settings.smoothing * math.sqrt(scale**2 - 1)
+    return ids[random_walk(view.photo, seeds, len(ids), prior, weight, contrast, smoothing).argmax(-1)]
 
 
 def _confidence(view: _View, known: NDArray[np.bool_], settings: BoundarySettings) -> NDArray[np.float64]:
     """(H, W) distance from the drawing's borders and from given pixels, 0..far - near; 0 where nothing, or nothing likely, is drawn."""
-    away = _away(known) / view.unit
+    away = ndimage.distance_transform_edt(~known) / view.unit if known.any() else np.full(known.shape, np.inf)  # from a given pixel
     depth = distance_inside(view.drawn) / view.unit
     confidence = np.minimum(np.minimum(depth, away), settings.far) - settings.near
     confidence[view.drawn == VOID] = 0
@@ -214,11 +197,6 @@ def _support_thin(drawn: NDArray[np.integer], depth: NDArray[np.float64], confid
     for thin in np.setdiff1d(drawn, np.append(drawn[confidence > 0], VOID)):
         inside = drawn == thin
         confidence[inside & (depth >= depth[inside].max())] = full
-
-
-def _away(known: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(H, W) pixels to the nearest given one."""
-    return ndimage.distance_transform_edt(~known) if known.any() else np.full(known.shape, np.inf)
 
 
 def _cells(size: int, target: int) -> NDArray[np.intp]:
