@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from command import done, files_in, refused
+from naming import CATEGORIES, build_named
 from tiny import tiny_pipeline
 
 from ldmseg.cli.evaluate import evaluate
@@ -132,8 +133,20 @@ def test_mistakes_with_inpaint(capsys: pytest.CaptureFixture[str], option: list[
     assert named in refused(capsys, "evaluate", "--data", "scenes:1:val", "--inpaint", "--no-baselines", *option)
 
 
-def test_segments_have_no_classes_to_compare(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--class-aware: expected --class-agnostic" in refused(capsys, "evaluate", "--data", "scenes:1:val", "--class-aware")
+def test_without_a_classifier_there_are_no_classes_to_compare(capsys: pytest.CaptureFixture[str], model: Path) -> None:
+    told = refused(capsys, "evaluate", "--data", "scenes:1:val", "--model", model, "--class-aware")
+    assert f"--class-aware: expected --class-agnostic, because '{model}' has no classifier" in told
+    assert "--true-masks: expected with --class-aware" in refused(capsys, "evaluate", "--data", "scenes:1:val", "--true-masks")
+
+
+def test_class_aware_figures_of_drawn_and_of_true_segments(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    build_named().save_pretrained(tmp_path / "named")
+    args = ["evaluate", "--data", "scenes:2:val", "--model", tmp_path / "named", "--device", "cpu", "--json"]
+    agnostic, aware, true = (done(capsys, *args, *more).json() for more in ([], ["--class-aware"], ["--class-aware", "--true-masks"]))
+    assert set(agnostic["per_category"]) == {"1"} and len(aware["per_category"]) == len(true["per_category"]) == len(CATEGORIES)
+    assert aware["settings"]["class_agnostic"] is False and true["settings"]["true_masks"] is True
+    segments = sum(stat["tp"] + stat["fn"] for stat in true["per_category"].values())
+    assert segments == agnostic["all"]["tp"] + agnostic["all"]["fn"] and true["all"]["sq"] > aware["all"]["sq"] - 1e-9
 
 
 def test_help_names_every_kind() -> None:

@@ -108,7 +108,7 @@ def test_an_ensemble_tells_how_sure_it_is(capsys: pytest.CaptureFixture[str], tm
 # ---------------------------------------------------------------------------------------------------------------- a user's mistakes
 def test_options_of_refine_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     args = ["inpaint", photo(tmp_path / "a.png"), "--partial", label(tmp_path / "given.png", partial_map(1)), "-o", tmp_path / "out"]
-    assert "--strength: expected with --method refine only" in refused(capsys, *args, "--strength", "0.3")
+    assert "--strength: expected with --method refine or a video only" in refused(capsys, *args, "--strength", "0.3")
     assert "--certain: expected with --method refine only" in refused(capsys, *args, "--certain", tmp_path / "given.png")
     assert "--strength: expected above 0 to 1, got 0.0" in refused(capsys, *args, "--method", "refine", "--strength", "0")
     refine = [*args, "--method", "refine", "--certain", tmp_path / "nowhere.png"]

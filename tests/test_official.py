@@ -120,8 +120,14 @@ def test_the_released_mask_autoencoders_own_names_and_sizes(tmp_path: Path, shar
         assert torch.allclose(latents, expected.get_tensor("latents") * 0.18215, atol=1e-4)
 
 
-@pytest.mark.parametrize("stored", [torch.float32, torch.float16])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float16),
+        *(pytest.param(kind, kind, marks=pytest.mark.slow) for kind in (torch.float32, torch.float16)),
+    ],
+)
 def test_types(tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch, stored: torch.dtype, dtype: torch.dtype) -> None:
     monkeypatch.setattr(reading, "BATCH", 4_000_000)  # several batches
     entries = stage_2(sources)

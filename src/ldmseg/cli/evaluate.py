@@ -39,7 +39,10 @@ def evaluate(
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
     class_aware: Annotated[
-        bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree. No model draws categories yet.")
+        bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree, for a model with a classifier.")
+    ] = False,
+    true_masks: Annotated[
+        bool, typer.Option("--true-masks", help="With --class-aware: name the true segments, so that the classifier alone is measured.")
     ] = False,
     drop_rate: Annotated[
         float | None,
@@ -111,8 +114,10 @@ def evaluate(
     asked = options.asked(locals())
     if block_size is not None and drop_rate is None:
         raise InputError("--block-size: expected together with --drop-rate, got it alone")
-    if class_aware:
-        raise InputError("--class-aware: expected --class-agnostic, because the models draw segments without categories, got --class-aware")
+    if class_aware and inpaint:
+        raise InputError("--class-aware: expected without --inpaint, which compares segments without categories")
+    if true_masks and (not class_aware or drop_rate is not None):
+        raise InputError("--true-masks: expected with --class-aware, and without --drop-rate")
     for option, file in (("--report", report), ("--plot", plot)):
         if file is not None:
             check_output_file(file, option)
@@ -133,9 +138,11 @@ def evaluate(
 
     from ldmseg.cli.models import load_pipeline
     from ldmseg.evaluate import evaluate as segment
-    from ldmseg.evaluate import evaluate_inpainting
+    from ldmseg.evaluate import evaluate_inpainting, evaluate_names
 
     pipe = load_pipeline(model, device)
+    if class_aware and pipe.classifier is None:
+        raise InputError(f"--class-aware: expected --class-agnostic, because '{model}' has no classifier (ldmseg train classifier)")
     shared: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "limit": limit, **asked}
     with Progress("evaluating", enabled=not json) as progress:
         shared["on_progress"] = progress.update
@@ -144,8 +151,10 @@ def evaluate(
             result = evaluate_inpainting(
                 pipe, dataset, cases=protocol.cases, methods=protocol.methods, baselines=protocol.baselines, **shared
             )
+        elif true_masks:
+            result = evaluate_names(pipe.own_classes, dataset, limit=limit, on_progress=progress.update)
         else:
-            result = segment(pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, **shared)
+            result = segment(pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, class_agnostic=not class_aware, **shared)
     _tell(result, report, plot, json)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -15,32 +14,15 @@ from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.partial import drop_blocks
 from ldmseg.errors import InputError
+from ldmseg.evaluate.classes import Among
+from ldmseg.evaluate.report import EvaluationReport
 from ldmseg.inference.postprocess import to_panoptic
-from ldmseg.metrics.panoptic_quality import PanopticQuality, PanopticQualityResult
+from ldmseg.metrics.panoptic_quality import PanopticQuality
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.options import InferenceKwargs
 from ldmseg.panoptic import PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.segmenters import Segmenter, as_segmenter
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """Quality over a data set, and how it was measured."""
-
-    quality: PanopticQualityResult
-    images: int
-    seconds_per_image: float
-    settings: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """One JSON object: the metric's groups, then `images`, `seconds_per_image` and `settings`."""
-        return {
-            **self.quality.to_dict(),
-            "images": self.images,
-            "seconds_per_image": round(self.seconds_per_image, 4),
-            "settings": self.settings,
-        }
 
 
 def evaluate(
@@ -64,17 +46,20 @@ def evaluate(
         limit: only this many images, from the first.
         drop_rate: measure completion: this share of the labels' blocks is dropped and filled in again (figure 9).
         block_size: side of those blocks in pixels.
-        class_agnostic: every segment counts as one class; the models draw segments without classes.
+        class_agnostic: every segment counts as one class, and a pipeline's segments get no names. Otherwise its classifier names them, and
+            it chooses among the data set's categories, which are matched by name.
         on_progress: called with (images done, images in all).
         options: of a pipeline (`InferenceOptions`).
 
     Raises:
-        InputError: `limit` or `batch_size` is below 1, or an option is out of range.
+        InputError: `limit` or `batch_size` is below 1, an option is out of range, or categories count and a segment has none, or the data
+            set has none of the model's.
     """
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1 or batch_size < 1:
         raise InputError(f"limit, batch_size: expected at least 1, got {limit} and {batch_size}")
-    segment = as_segmenter(model, **options)
+    own = model.own_classes if isinstance(model, LDMSegPipeline) and not class_agnostic else None
+    segment = as_segmenter(model, classes="none" if own is None else Among(own, dataset.categories), **options)
     quality, seconds = PanopticQuality(dataset.categories, class_agnostic=class_agnostic), 0.0
     for first in range(0, count, batch_size):
         indices = range(first, min(first + batch_size, count))

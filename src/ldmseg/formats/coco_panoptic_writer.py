@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -126,7 +126,7 @@ class CocoPanopticWriter:
             raise InputError(f"image_id: {image_id} was added before")
         if png_name in self._annotations:
             raise InputError(f"file_name: '{file_name}' and an image that was added before would both be written as '{png_name}'")
-        segments = self._segments(pmap, f"'{file_name}'")
+        segments = segments_info(pmap, self._category_ids, self._class_agnostic, f"'{file_name}'")
         png_path = self.png_dir / png_name
         write_id_png(png_path, pmap.ids)
         self._images[image_id] = image
@@ -151,23 +151,34 @@ class CocoPanopticWriter:
         }
         return write_json(self.json_path, document)
 
-    def _segments(self, pmap: PanopticMap, where: str) -> list[dict[str, Any]]:
-        if pmap.segments and pmap.segments[-1].id > MAX_RGB_ID:
-            raise InputError(f"{where}: expected ids up to {MAX_RGB_ID} (a PNG has three bytes), got {pmap.segments[-1].id}")
-        found = []
-        for segment, area, box in zip(pmap.segments, pmap.areas.tolist(), pmap.boxes.tolist(), strict=True):
-            category = CLASS_AGNOSTIC.id if segment.category_id is None and self._class_agnostic else segment.category_id
-            if category not in self._category_ids:
-                raise InputError(f"{where}: segment {segment.id} has category {category}, which is not one of the categories")
-            entry: dict[str, Any] = {
-                "id": segment.id,
-                "category_id": category,
-                "area": area,
-                "bbox": box,
-                "iscrowd": int(segment.iscrowd),
-            }
-            found.append(entry if segment.score is None else entry | {"score": segment.score})
-        return found
+
+def segments_info(pmap: PanopticMap, category_ids: Container[int], class_agnostic: bool, where: str) -> list[dict[str, Any]]:
+    """COCO's `segments_info` of a map.
+
+    Args:
+        category_ids: what segments may be of.
+        class_agnostic: whether a segment without a category is of `CLASS_AGNOSTIC`.
+        where: names the map in errors.
+
+    Raises:
+        InputError: a segment's category is unknown, or an id is above 2**24 - 1.
+    """
+    if pmap.segments and pmap.segments[-1].id > MAX_RGB_ID:
+        raise InputError(f"{where}: expected ids up to {MAX_RGB_ID} (a PNG has three bytes), got {pmap.segments[-1].id}")
+    found = []
+    for segment, area, box in zip(pmap.segments, pmap.areas.tolist(), pmap.boxes.tolist(), strict=True):
+        category = CLASS_AGNOSTIC.id if segment.category_id is None and class_agnostic else segment.category_id
+        if category not in category_ids:
+            raise InputError(f"{where}: segment {segment.id} has category {category}, which is not one of the categories")
+        entry: dict[str, Any] = {
+            "id": segment.id,
+            "category_id": category,
+            "area": area,
+            "bbox": box,
+            "iscrowd": int(segment.iscrowd),
+        }
+        found.append(entry if segment.score is None else entry | {"score": segment.score})
+    return found
 
 
 def write_coco_panoptic(

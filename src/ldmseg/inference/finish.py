@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from ldmseg.images import as_photo
 from ldmseg.inference.boundaries import BoundarySettings, refine_boundaries
 from ldmseg.inference.ensemble import consensus
 from ldmseg.inference.known import KnownMap, mirror
+from ldmseg.inference.naming import Classes, named
 from ldmseg.inference.postprocess import split_components
 from ldmseg.inference.samples import Sample
 from ldmseg.inference.tiles import tile_pixels
@@ -52,6 +53,12 @@ def finish(
     agrees = np.stack([sample.ids == pmap.ids for sample in agreed.samples])  # (K, H, W); matched segments have the ids of the map
     confidence = agrees.mean(0, dtype=np.float32)
     return Answer(_apart(pmap, known, options), confidence, agreed.samples)
+
+
+def with_names(answer: Answer, classes: Classes, image: Tensor, known: KnownMap | None) -> Answer:
+    """The answer with a category for each segment of its map; confidence and samples stay those of the segments as drawn."""
+    given = () if known is None else {s.id for s in known.map.segments}
+    return replace(answer, map=named(answer.map, classes.probabilities(image, answer.map), classes.categories, given))
 
 
 def _bordered(pmap: PanopticMap, image: Tensor, known: KnownMap | None, options: InferenceOptions) -> PanopticMap:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ldmseg.atomic import atomic_write
 from ldmseg.errors import InputError
+from ldmseg.formats.coco_json import Category
 from ldmseg.formats.coco_panoptic_writer import CocoPanopticWriter
 from ldmseg.images import ImageInput, as_photo, load_images
 from ldmseg.panoptic import PanopticMap
@@ -29,11 +30,13 @@ class LDMSegOutput(BaseOutput):
             tensor (`pt`) of ids, or mask latents (`latent`): (C, h, w), with an ensemble (K, C, h, w).
         confidence: with an ensemble, one (H, W) float32 array per image: the share of the samples that agree with the map there.
         samples: with an ensemble, the K maps of each image as drawn; segments that match the map's have its ids.
+        categories: what the segments may be, where they have names.
     """
 
     maps: list[Any]
     confidence: list[NDArray[np.float32]] | None = None
     samples: list[tuple[PanopticMap, ...]] | None = None
+    categories: tuple[Category, ...] | None = None
 
     def save(
         self,
@@ -62,7 +65,7 @@ class LDMSegOutput(BaseOutput):
                 raise InputError(f"{what}: expected one per map ({len(self.maps)}), got {got}")
         target = Path(folder)
         pictures = {}
-        with CocoPanopticWriter(target, png_dir=target) as writer:
+        with CocoPanopticWriter(target, self.categories, png_dir=target) as writer:
             for number, (name, pmap) in enumerate(zip(called, self.maps, strict=True)):
                 writer.add(f"{name}.png", number + 1, pmap)
                 if photos:

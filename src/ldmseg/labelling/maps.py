@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from ldmseg.formats.coco_json import Provenance
+    from ldmseg.formats.coco_json import Category, Provenance
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
     from ldmseg.palette import Color
     from ldmseg.panoptic import PanopticMap
@@ -64,17 +64,22 @@ def write_maps(
     pictures: Pictures,
     on_progress: OnProgress,
     origin: Provenance | None = None,
+    categories: Sequence[Category] | None = None,
 ) -> Iterator[Written]:
     """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done.
 
     One process at a time writes into a folder: two would each leave a JSON of their own maps alone.
 
     Photos are read ahead and pictures drawn in other threads, because for large photos that takes longer than the model.
+
+    Args:
+        categories: what the predicted segments may be; None if they have no names.
     """
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
     drawing: deque[tuple[Written, Future[None]]] = deque()
     done = 0
-    with _threads() as pool, _writer(output, origin) as writer:
+    names = {category.id: category.name for category in categories or ()}
+    with _threads() as pool, map_writer(output, origin, categories) as writer:
         for batch, loaded in _read_ahead(batches, pool):
             began = time.perf_counter()
             predictions = predict(batch, loaded)
@@ -83,7 +88,7 @@ def write_maps(
                 map_path = writer.add(photo.path.name, photo.image_id, prediction.map)
                 paths = {suffix: output / f"{photo.path.stem}{suffix}.png" for suffix in pictures.suffixes}
                 one = _written(photo, map_path, paths, prediction, seconds)
-                drawing.append((one, pool.submit(_draw, paths, picture, prediction)))
+                drawing.append((one, pool.submit(_draw, paths, picture, prediction, names)))
                 done += 1
                 on_progress(done, len(photos))
             while len(drawing) > batch_size:
@@ -109,15 +114,15 @@ def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) ->
             yield batch, pictures
 
 
-def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction) -> None:
+def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction, names: Mapping[int, str]) -> None:
     from ldmseg.atomic import atomic_write
     from ldmseg.palette import segment_colors
-    from ldmseg.visualize import completion_panels, confidence_picture, overlay
+    from ldmseg.visualize import captioned, completion_panels, confidence_picture, overlay
 
     colors = segment_colors(prediction.map, keep=prediction.colors)
     for suffix, path in paths.items():
         if suffix == OVERLAY:
-            drawn = overlay(picture, prediction.map, colors=colors)
+            drawn = captioned(overlay(picture, prediction.map, colors=colors), prediction.map, names)
         elif suffix == CONFIDENCE and prediction.confidence is not None:
             drawn = confidence_picture(prediction.confidence)
         else:
@@ -143,12 +148,15 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def _writer(output: Path, origin: Provenance | None) -> Iterator[CocoPanopticWriter]:
+def map_writer(
+    output: Path, origin: Provenance | None, categories: Sequence[Category] | None = None
+) -> Iterator[CocoPanopticWriter]:
+    """Write maps and `panoptic.json` into a folder that no other process writes to; after an error the JSON has what was added."""
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
     from ldmseg.locking import locked
 
     with locked(output):
-        writer = CocoPanopticWriter(output, png_dir=output, provenance=origin)
+        writer = CocoPanopticWriter(output, categories, png_dir=output, provenance=origin)
         try:
             yield writer
         except BaseException:

@@ -87,8 +87,7 @@ def check_photos(
 def _check_names(paths: Sequence[Path], output: Path, pictures: Pictures) -> None:
     photos, writers = {os.path.realpath(path) for path in paths}, dict[str, Path]()
     for path in paths:
-        if not _is_text(path.name):
-            raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {quoted(path.name)}")
+        check_name(path)
         for name in output_names(path, pictures):
             if os.path.realpath(output / name) in photos:
                 raise InputError(f"--output: expected a folder where no photo would be replaced, got '{output}', which holds '{name}'")
@@ -97,9 +96,14 @@ def _check_names(paths: Sequence[Path], output: Path, pictures: Pictures) -> Non
                 raise InputError(f"images: '{other}' and '{path}' would both write '{name}'; rename one, or use --no-overlay")
 
 
-def _is_text(name: str) -> bool:
-    """Bytes that are none are kept in paths as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+def check_name(path: Path) -> None:
+    """Bytes that are no text are kept in paths as lone surrogates.
+
+    Raises:
+        InputError: the file's name holds some.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in path.name):
+        raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {quoted(path.name)}")
 
 
 def output_names(path: Path, pictures: Pictures) -> list[str]:
@@ -121,8 +125,13 @@ def photo_generator(seed: int, path: Path) -> torch.Generator:
     """Randomness of one photo: a function of the seed and the file's stem, so that other photos do not matter."""
     import torch
 
-    digest = hashlib.sha256(f"{seed}:{path.stem}".encode("utf-8", "surrogateescape")).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+    return torch.Generator().manual_seed(photo_seed(seed, path.stem))
+
+
+def photo_seed(seed: int, stem: str) -> int:
+    """The seed of one photo's randomness (`photo_generator`)."""
+    digest = hashlib.sha256(f"{seed}:{stem}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8]) >> 1
 
 
 def check_partials(

@@ -7,12 +7,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
 from ldmseg.errors import InputError
 from ldmseg.models.pretrained import LISTED, Pretrained, only_shapes
 
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of the photos that CLIP was trained on, values in 0..1 (Radford et al. 2021)."""
 
-def import_transformers() -> Any:
-    """The package, which only CLIP's descriptors need.
+
+def clip_pixels(photos: Tensor, size: int) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] -> (B, 3, size, size) float32 as CLIP was trained with; the whole photo is squeezed to the square."""
+    resized = F.interpolate(photos.float(), (size, size), mode="bicubic", antialias=True, align_corners=False)
+    values = (resized.clamp(-1, 1) + 1) / 2
+    mean, std = (torch.tensor(numbers, device=photos.device).reshape(1, 3, 1, 1) for numbers in (PIXEL_MEAN, PIXEL_STD))
+    return (values - mean) / std
+
+
+def import_transformers(argument: str = "descriptor") -> Any:
+    """The package, which only CLIP needs.
+
+    Args:
+        argument: named in the error.
 
     Raises:
         InputError: it is not installed.
@@ -20,7 +39,7 @@ def import_transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        raise InputError("descriptor: expected the package transformers for CLIP (pip install 'ldmseg[descriptors]'), got none") from None
+        raise InputError(f"{argument}: expected the package transformers for CLIP (pip install 'ldmseg[descriptors]'), got none") from None
     return transformers
 
 

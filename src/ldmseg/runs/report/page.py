@@ -22,7 +22,7 @@ from ldmseg.runs.report.record import RunRecord, Setting
 from ldmseg.runs.report.style import CSS, SCRIPT
 
 MOST_SHEETS = 12
-_STAGES = {"autoencoder": "Stage 1, the mask autoencoder", "diffusion": "Stage 2, the denoiser"}
+_STAGES = {"autoencoder": "Stage 1, the mask autoencoder", "diffusion": "Stage 2, the denoiser", "classifier": "The classifier"}
 _IN_PROGRESS = 15 * 60  # seconds since the last figure, after which a run is not called "in progress"
 # The browser itself keeps the page from loading anything.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

@@ -10,12 +10,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig
+from ldmseg.config import AutoencoderRunConfig, ClassifierRunConfig, DiffusionRunConfig
 from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
 from ldmseg.errors import InputError
 from ldmseg.runs.history import METRICS, History, Network, checkpoints, read_history
 
-_DEFAULTS = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}
+_DEFAULTS = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig, "classifier": ClassifierRunConfig}
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _read_config(run: Path) -> tuple[dict[str, Any], str]:
     except PlainYamlError as error:
         raise InputError(f"{expected}, whose config.yaml is no YAML: {error}") from None
     if not isinstance(config, dict) or str(config.get("stage")) not in _DEFAULTS:
-        raise InputError(f"{expected}, whose config.yaml names no stage (autoencoder or diffusion)")
+        raise InputError(f"{expected}, whose config.yaml names no stage ({' or '.join(_DEFAULTS)})")
     return config, text
 
 
