@@ -147,7 +147,8 @@ def test_class_aware_figures_of_drawn_and_of_true_segments(capsys: pytest.Captur
     assert set(agnostic["per_category"]) == {"1"} and len(aware["per_category"]) == len(true["per_category"]) == len(CATEGORIES)
     assert aware["settings"]["class_agnostic"] is False and true["settings"]["true_masks"] is True
     segments = sum(stat["tp"] + stat["fn"] for stat in true["per_category"].values())
-    assert segments == agnostic["all"]["tp"] + agnostic["all"]["fn"] and true["all"]["sq"] > aware["all"]["sq"] - 1e-9
+    assert segments == agnostic["all"]["tp"] + agnostic["all"]["fn"]
+    assert true["all"]["sq"] in (0, 1)  # a true mask that is named right matches in full
 
 
 def test_help_names_every_kind() -> None:

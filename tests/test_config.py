@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig, load_config, preset_names
+from ldmseg.config import AutoencoderRunConfig, ClassifierRunConfig, DiffusionRunConfig, load_config, preset_names
 from ldmseg.errors import InputError
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_is_valid(name: str) -> None:
     config = load_config(name)
-    kind = AutoencoderRunConfig if "autoencoder" in name or "decoder" in name else DiffusionRunConfig
-    assert isinstance(config, kind)
+    kinds = {"autoencoder": AutoencoderRunConfig, "decoder": AutoencoderRunConfig, "classifier": ClassifierRunConfig}
+    assert isinstance(config, next((kind for part, kind in kinds.items() if part in name), DiffusionRunConfig))
 
 
 def test_overrides_and_inheritance(tmp_path: Path) -> None:

@@ -208,4 +208,4 @@ def test_the_command_wants_one_kind(capsys: pytest.CaptureFixture[str], tmp_path
     message = refused(capsys, "data", "cache", "--config", "scenes-diffusion", "--size", 32, "-o", tmp_path / "x")
     assert message.startswith("--config: expected none of --data, --encoder and --size beside it")
     message = refused(capsys, "data", "cache", "--config", "scenes-autoencoder", "-o", tmp_path / "x")
-    assert message == "--config: expected a configuration of stage diffusion, got one of stage autoencoder in 'scenes-autoencoder'"
+    assert message == "--config: expected a configuration of stage diffusion or classifier, got one of stage autoencoder in 'scenes-autoencoder'"

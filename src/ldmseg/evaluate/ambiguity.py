@@ -52,7 +52,8 @@ class ImageAnswers:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The reverse of `to_dict`."""
-        return cls(*(np.array(values[name], dtype=np.float64) for name in ("covering", "pq", "among")), own=values["own"])
+        covering, pq, among = (np.array(values[name], dtype=np.float64) for name in ("covering", "pq", "among"))
+        return cls(covering, pq, among, values["own"])
 
 
 @dataclass(frozen=True)
