@@ -33,3 +33,6 @@ PartialKind = Literal["blocks", "pixels", "points", "strokes", "scanlines", "box
 
 Code = Literal["bits", "one-hot", "color", "positional"]
 """How an id is written into input channels of the mask autoencoder."""
+
+ArchiveFormat = Literal["coco-panoptic", "webdataset", "parquet"]
+"""How `ldmseg label` writes an archive's maps."""

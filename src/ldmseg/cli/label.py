@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ldmseg.choices import InpaintMethod
+from ldmseg.choices import ArchiveFormat, InpaintMethod
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.errors import InputError
-from ldmseg.labelling.archive.job import Format
 from ldmseg.labelling.archive.progress import State, TooManyFailures
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
-To = Annotated[Format, typer.Option("--to", help="What is written: PNGs and one panoptic.json, tars, or Parquet tables.")]
+To = Annotated[ArchiveFormat, typer.Option("--to", help="What is written: PNGs and one panoptic.json, tars, or Parquet tables.")]
 Partial = Annotated[
     str | None,
     typer.Option(

@@ -336,7 +336,7 @@ class NamingConfig(Config):
 class ClassifierRunConfig(RunConfig):
     """`ldmseg train classifier`."""
 
-    stage: Literal["classifier"]
+    stage: Literal["classifier"]  # which training it is
     # A pipeline folder or `default`, whose image encoder is read, and which is exported with the classifier. A classifier that it has is
     # the start; where it has other categories, all but its last layer.
     init: str = "default"

@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from ldmseg.atomic import atomic_write, sync, writing_errors
+from ldmseg.choices import ArchiveFormat
 from ldmseg.errors import InputError
-from ldmseg.labelling.archive.job import STAGING, STATE, Format
+from ldmseg.labelling.archive.job import STAGING, STATE
 from ldmseg.labelling.archive.plan import map_name
 
 MAPS = "panoptic"
@@ -37,7 +38,7 @@ class ShardWriter(Protocol):
         ...
 
 
-def shard_writer(output: Path, format: Format, number: int) -> ShardWriter:
+def shard_writer(output: Path, format: ArchiveFormat, number: int) -> ShardWriter:
     if format == "coco-panoptic":
         return FolderShard(output, number)
     return TarShard(output, number) if format == "webdataset" else TableShard(output, number)

@@ -7,15 +7,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from ldmseg.atomic import sync, write_json, writing_errors
+from ldmseg.choices import ArchiveFormat
 from ldmseg.errors import InputError, quoted
 from ldmseg.formats.json_file import read_json
 from ldmseg.locking import LOCK
-
-Format = Literal["coco-panoptic", "webdataset", "parquet"]
-"""A folder of PNGs with one `panoptic.json`; tars of PNG and JSON; or tables with the PNGs in them."""
 
 STATE = ".label"
 """The folder in the output that holds what a run needs to go on."""
@@ -42,7 +40,7 @@ class Job:
 
     sources: tuple[str, ...]
     partial: str | None
-    format: Format
+    format: ArchiveFormat
     photos: int
     shard_size: int
     batch_size: int

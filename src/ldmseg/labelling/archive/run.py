@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ldmseg.atomic import check_output_folder
+from ldmseg.choices import ArchiveFormat
 from ldmseg.errors import InputError
 from ldmseg.formats.image import MAX_PIXELS
 from ldmseg.labelling.archive.destinations import MAPS, check_parquet, clean_up
 from ldmseg.labelling.archive.fold import FAILED, fold, write_failed
-from ldmseg.labelling.archive.job import STATE, DoneLines, Format, Job, ShardDone, check_folder
+from ldmseg.labelling.archive.job import STATE, DoneLines, Job, ShardDone, check_folder
 from ldmseg.labelling.archive.local import LocalEngine
 from ldmseg.labelling.archive.plan import Shard, shards_of, write_plan
 from ldmseg.labelling.archive.progress import Progress, State
@@ -53,7 +54,7 @@ class Request:
     output: Path
     info: dict[str, Any] = field(default_factory=dict)
     partial: str | None = None
-    format: Format = "coco-panoptic"
+    format: ArchiveFormat = "coco-panoptic"
     seed: int = 0
     shard_size: int | None = None
     batch_size: int | None = None
@@ -80,7 +81,7 @@ class Report:
     """
 
     output: str
-    format: Format
+    format: ArchiveFormat
     photos: int
     failed: int
     labelled_now: int
