@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ldmseg.errors import InputError
-from ldmseg.labelling.archive.job import ShardDone
+
+if TYPE_CHECKING:
+    from ldmseg.labelling.archive.job import ShardDone  # which reads files: the command line needs none
 
 
 class TooManyFailures(InputError):
