@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from ldmseg.atomic import check_output_folder
 from ldmseg.errors import InputError
-from ldmseg.formats.video import VideoFacts, read_frames, video_facts, written_video
 from ldmseg.labelling.maps import map_writer
 from ldmseg.labelling.photos import OnProgress, check_name
 from ldmseg.locking import LOCK
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ldmseg.formats.coco_json import Provenance
+    from ldmseg.formats.video import VideoFacts
     from ldmseg.palette import Color
     from ldmseg.panoptic import PanopticMap
 
@@ -60,6 +60,7 @@ def check_videos(paths: Sequence[Path], output: Path, max_pixels: int | None = N
             files and none of an earlier run's.
     """
     from ldmseg.formats.image import MAX_PIXELS
+    from ldmseg.formats.video import video_facts
 
     check_output_folder(output)
     found: dict[str, Video] = {}
@@ -101,6 +102,7 @@ def write_video(
         overlay: also write `OVERLAY_VIDEO`, at the video's speed.
         colors: of segments that have one already.
     """
+    from ldmseg.formats.video import read_frames, written_video
     from ldmseg.palette import segment_colors
 
     total = None if video.facts.frames is None else -(-video.facts.frames // every)
