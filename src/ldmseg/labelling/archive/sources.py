@@ -193,7 +193,9 @@ def _members(place: str) -> Iterator[tuple[str, tuple[int, int]]]:
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps all of them
                 if member.isfile():
                     yield member.name, (member.offset_data, member.size)
-    except (OSError, tarfile.TarError, EOFError, OverflowError, ValueError) as error:
+    except InputError:
+        raise
+    except (OSError, tarfile.TarError, EOFError, OverflowError, ValueError) as error:  # the last two: of numbers in a header
         raise InputError(f"SOURCE: cannot read the tar {quoted(place)}: {shortened(one_line(error), 200)}") from error
 
 
