@@ -33,3 +33,6 @@ PartialKind = Literal["blocks", "pixels", "points", "strokes", "scanlines", "box
 
 Code = Literal["bits", "one-hot", "color", "positional"]
 """How an id is written into input channels of the mask autoencoder."""
+
+Task = Literal["panoptic", "semantic", "depth"]
+"""What a model draws of a photo: its segments, the category of each pixel, or each pixel's distance (`ldmseg.models.targets`)."""

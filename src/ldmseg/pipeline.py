@@ -13,7 +13,8 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldmseg.choices import OutputType
+from ldmseg.choices import OutputType, Task
+from ldmseg.dense import DepthMap, Target
 from ldmseg.diffusion.guidance import check_descriptor, check_guidance
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
@@ -23,6 +24,7 @@ from ldmseg.inference.finish import Answer, finish
 from ldmseg.inference.known import KnownMap, PartialInput, check_count, known_maps, load_partials
 from ldmseg.inference.output import LDMSegOutput
 from ldmseg.inference.samples import STEP_TENSORS, Call, Generators, Sample, StepCallback, checked_method, make_samples
+from ldmseg.inference.tasks import check_tasks, chosen_task, options_for
 from ldmseg.inference.tiles import draw_in_tiles
 from ldmseg.models.denoiser import Denoiser
 from ldmseg.models.descriptors import Descriptor
@@ -31,6 +33,7 @@ from ldmseg.models.loading import loading_errors, model_folder
 from ldmseg.models.manifest import check_manifest, exported
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.quiet import no_loading_bar
+from ldmseg.models.targets import TargetCodec, build_codecs
 from ldmseg.options import InferenceKwargs, InferenceOptions, renamed, with_inference
 from ldmseg.panoptic import PanopticMap
 
@@ -49,6 +52,7 @@ class LDMSegPipeline(DiffusionPipeline):
         id_policy: how given segments of a partial map get the model's ids, as in training: `random` or `spatial`.
         descriptor: makes the tokens of a denoiser with cross-attention; none for one without.
         inference: the defaults of the calls, as `InferenceOptions` or its fields by name; kept in the model's configuration.
+        tasks: what the model draws, as `ldmseg.models.targets.build_codecs` takes it; segments alone by default.
 
     Raises:
         InputError: the parts do not fit together, or an option is out of range.
@@ -74,6 +78,7 @@ class LDMSegPipeline(DiffusionPipeline):
         id_policy: str = "random",  # diffusers reads these annotations, and logs a line for a Literal
         descriptor: Descriptor | None = None,
         inference: InferenceOptions | dict | None = None,
+        tasks: dict | None = None,
     ) -> None:
         super().__init__()
         if mask_autoencoder.downscale != image_encoder.downscale:
@@ -85,12 +90,23 @@ class LDMSegPipeline(DiffusionPipeline):
         check_guidance(descriptor, options.guidance_scale)
         self.register_modules(mask_autoencoder=mask_autoencoder, image_encoder=image_encoder, unet=unet, scheduler=scheduler)
         self.register_modules(descriptor=descriptor)
-        self.register_to_config(image_size=image_size, id_policy=id_policy, inference=options.to_dict())
+        self.register_to_config(image_size=image_size, id_policy=id_policy, inference=options.to_dict(), tasks=tasks)
+        check_tasks(self.tasks, descriptor)
 
     @property
     def options(self) -> InferenceOptions:
         """The defaults of the calls."""
         return InferenceOptions.from_dict(self.config["inference"])
+
+    @property
+    def codecs(self) -> dict[Task, TargetCodec]:
+        """How each task's target is written as ids: the categories of a semantic map, the range and unit of depth."""
+        return build_codecs(self.config["tasks"] or {"panoptic": {}}, self.mask_autoencoder.config["num_ids"], self.config["id_policy"])
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the model draws."""
+        return tuple(self.codecs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str] = "default", **kwargs: Any) -> Self:
@@ -144,9 +160,10 @@ class LDMSegPipeline(DiffusionPipeline):
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         prompt: str | Sequence[str] | None = None,
+        task: Task | None = None,
         **options: Unpack[InferenceKwargs],
     ) -> LDMSegOutput:
-        """Segment photos (algorithm 2).
+        """Segment photos (algorithm 2), or draw another task of the model.
 
         Args:
             image: a PIL image of any mode, an (H, W), (H, W, 3) or (H, W, 4) array of uint8, uint16 or floats in 0..1, a (3, H, W) or
@@ -159,13 +176,15 @@ class LDMSegPipeline(DiffusionPipeline):
             callback_on_step_end: (pipeline, step, timestep, tensors) -> tensors to put back, after each step.
             callback_on_step_end_tensor_inputs: of `latents`, `estimate`.
             prompt: one caption per image, for a model whose descriptor reads captions.
+            task: one of `pipe.tasks`; left out, segments. `semantic` gives maps of categories, `depth` gives `ldmseg.dense.DepthMap`s.
             options: see `InferenceOptions`; an option that is left out is as in `pipe.options`.
 
         Raises:
             InputError: an argument is of the wrong kind, shape or range; no network has run then.
         """
         inputs = tuple(callback_on_step_end_tensor_inputs)
-        call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt)
+        chosen = chosen_task(task, self.tasks)
+        call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt, chosen)
         return self._answer(load_images(image), None, call, renamed(options))
 
     @torch.no_grad()
@@ -206,6 +225,7 @@ class LDMSegPipeline(DiffusionPipeline):
             InputError: also when a map's size is not its image's, when a map has more segments than the model has ids, or when the
                 model has no partial-map channels for `condition`.
         """
+        chosen_task("panoptic", self.tasks)
         images, asked = load_images(image), renamed(options)
         asked["method"] = checked_method(asked.get("method") or self.options.method, self.unet.config["partial"])
         known = known_maps(load_partials(partial), images, certain, refine=asked["method"] == "refine")
@@ -234,7 +254,7 @@ class LDMSegPipeline(DiffusionPipeline):
             maps = list(latents if options.ensemble_size == 1 else latents.unflatten(0, (-1, options.ensemble_size)))
             return LDMSegOutput(maps=maps) if call.return_dict else (maps,)  # type: ignore[return-value]  # as diffusers has it
 
-        def drawn_maps(samples: Sequence[Sample]) -> list[PanopticMap]:
+        def drawn_maps(samples: Sequence[Sample]) -> list[Target]:
             latents, coded = self._latents(networks, samples, call, options)
             each = coded or [None] * len(samples)
             return [draw.decode(networks, *one, options) for one in zip(latents, samples, each, strict=True)]
@@ -255,10 +275,11 @@ class LDMSegPipeline(DiffusionPipeline):
     def _resolved(self, asked: Mapping[str, Any], call: Call, known: list[KnownMap] | None) -> InferenceOptions:
         if known is None and any(asked.get(name) is not None for name in ("method", "strength", "resamplings")):
             raise InputError("method, strength, resamplings: expected with inpaint only, which completes a partial map")
-        tiled = self.options.updated(asked).tile_size
+        defaults = options_for(call.task, asked, self.options)
+        tiled = defaults.updated(asked).tile_size
         if known is None and tiled:  # each window completes what its neighbours have drawn
             asked = {**asked, "method": checked_method(self.options.method, self.unet.config["partial"])}
-        return self.options.resolved(asked, call.output_type)
+        return defaults.resolved(asked, call.output_type)
 
     def _latents(self, networks: draw.Networks, samples: Sequence[Sample], call: Call, options: InferenceOptions) -> Any:
         """(S, C, h, w) mask latents, and what was known of each sample in the model's ids."""
@@ -278,11 +299,11 @@ class LDMSegPipeline(DiffusionPipeline):
 
     def _networks(self) -> draw.Networks:
         parts = self.mask_autoencoder, self.image_encoder, self.unet, self.scheduler, self.descriptor
-        return draw.Networks(*parts, self.config["image_size"], self.config["id_policy"], self._execution_device)
+        return draw.Networks(*parts, self.config["image_size"], self.config["id_policy"], self._execution_device, self.codecs)
 
 
 def _output(answers: Sequence[Answer], call: Call) -> LDMSegOutput:
-    as_asked = {"panoptic": lambda m: m, "np": lambda m: m.ids, "pt": lambda m: torch.from_numpy(m.ids.copy())}[call.output_type]
+    as_asked = {"panoptic": lambda m: m, "np": _array, "pt": lambda m: torch.from_numpy(_array(m).copy())}[call.output_type]
     output = LDMSegOutput(maps=[as_asked(one.map) for one in answers])
     if answers and answers[0].confidence is not None:
         output.confidence = [one.confidence for one in answers if one.confidence is not None]
@@ -290,6 +311,11 @@ def _output(answers: Sequence[Answer], call: Call) -> LDMSegOutput:
     if call.return_dict:
         return output
     return tuple(value for value in vars(output).values() if value is not None)  # type: ignore[return-value]  # as diffusers has it
+
+
+def _array(target: Target) -> NDArray:
+    """(H, W) ids or depths."""
+    return target.values if isinstance(target, DepthMap) else target.ids
 
 
 diffusers.LDMSegPipeline = LDMSegPipeline  # type: ignore[attr-defined]  # where `DiffusionPipeline.from_pretrained` looks a folder's class up

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ldmseg.dense import DepthMap, Target
 from ldmseg.images import as_photo
 from ldmseg.inference.boundaries import BoundarySettings, refine_boundaries
 from ldmseg.inference.ensemble import consensus
@@ -20,38 +21,58 @@ from ldmseg.options import InferenceOptions
 from ldmseg.panoptic import VOID, PanopticMap
 
 
+DEPTH_AGREES = 1.25
+"""The factor of delta1 (`ldmseg.metrics.depth`): depths within it count as the same."""
+
+
 @dataclass(frozen=True, eq=False)
 class Answer:
     """The result of a call for one photo.
 
     Attributes:
-        map: (H, W).
+        map: (H, W) of segments or categories, or a depth map.
         confidence: with an ensemble, (H, W) the share of the samples that agree with the map.
         samples: with an ensemble, the K maps as drawn.
     """
 
-    map: PanopticMap
+    map: Target
     confidence: NDArray[np.float32] | None = None
-    samples: tuple[PanopticMap, ...] | None = None
+    samples: tuple[Target, ...] | None = None
 
 
 def finish(
-    drawn: Sequence[PanopticMap], samples: Sequence[Sample], image: Tensor, known: KnownMap | None, options: InferenceOptions
+    drawn: Sequence[Target], samples: Sequence[Sample], image: Tensor, known: KnownMap | None, options: InferenceOptions
 ) -> Answer:
     """The maps of one photo's samples, as drawn -> the map that they agree on, after the border step and the division into components.
+
+    Depth maps have neither borders nor components; several agree on their median.
 
     Args:
         drawn: the map of each sample, mirrored as the sample was.
         image: (3, H, W) the photo as it is, uint8 or floats in 0..1.
     """
-    maps = [mirror(pmap, sample.axes) for pmap, sample in zip(drawn, samples, strict=True)]
+    depths = [one.mirrored(sample.axes) for one, sample in zip(drawn, samples, strict=True) if isinstance(one, DepthMap)]
+    if depths:
+        return _median(depths)
+    maps = [mirror(one, sample.axes) for one, sample in zip(drawn, samples, strict=True) if isinstance(one, PanopticMap)]
     if len(maps) == 1:
         return Answer(_apart(_bordered(maps[0], image, known, options), known, options))
-    agreed = consensus(maps, fixed_ids=() if known is None else {s.id for s in known.map.segments})
+    fixed = maps if samples[0].task == "semantic" else [] if known is None else [known.map]  # a category has one id in all samples
+    agreed = consensus(maps, fixed_ids={s.id for pmap in fixed for s in pmap.segments})
     pmap = _bordered(agreed.map, image, known, options)
     agrees = np.stack([sample.ids == pmap.ids for sample in agreed.samples])  # (K, H, W); matched segments have the ids of the map
     confidence = agrees.mean(0, dtype=np.float32)
     return Answer(_apart(pmap, known, options), confidence, agreed.samples)
+
+
+def _median(depths: Sequence[DepthMap]) -> Answer:
+    """Of several samples the median, and how many of them are within a factor of `DEPTH_AGREES` of it."""
+    if len(depths) == 1:
+        return Answer(depths[0])
+    values = np.stack([depth.values for depth in depths])  # (K, H, W)
+    median = np.median(values, axis=0)
+    agrees = np.maximum(values / median, median / values) < DEPTH_AGREES
+    return Answer(DepthMap(median, depths[0].unit), agrees.mean(0, dtype=np.float32), tuple(depths))
 
 
 def _bordered(pmap: PanopticMap, image: Tensor, known: KnownMap | None, options: InferenceOptions) -> PanopticMap:
