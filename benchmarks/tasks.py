@@ -3,7 +3,7 @@
     ldmseg data cache --config scenes-tasks --dtype fp16 -o FEATURES
     python benchmarks/tasks.py --runs RUNS --features FEATURES
 
-Both runs begin with the bundled model and see the same scenes in the same order (the preset `scenes-tasks`). They resume, and `--only` makes
+Both runs begin with the bundled model and see the same scenes in the same order (the preset `scenes-tasks`). They resume; `--only` makes
 one of them. Validation scenes are never trained on. Exchanged tokens: every task gets those of the next one.
 """
 

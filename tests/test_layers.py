@@ -23,7 +23,20 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("training", "runs", "evaluate", "labelling", "connect"),
     ("annotate", "cli", "__main__"),
 )
-WITHOUT_TORCH = ("errors", "panoptic", "choices", "options", "atomic", "locking", "config", "dense", "palette", "formats", "metrics", "visualize")
+WITHOUT_TORCH = (
+    "errors",
+    "panoptic",
+    "choices",
+    "options",
+    "atomic",
+    "locking",
+    "config",
+    "dense",
+    "palette",
+    "formats",
+    "metrics",
+    "visualize",
+)
 NEVER = {"models": ("data", "metrics"), "pipeline": ("training",)}
 DEVICE_NAME = re.compile(r"cuda(:\d+)?")
 

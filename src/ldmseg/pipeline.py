@@ -18,6 +18,7 @@ from ldmseg.dense import DepthMap, Target
 from ldmseg.diffusion.guidance import check_descriptor, check_guidance
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
+from ldmseg.formats.coco_json import Category
 from ldmseg.images import ImageInput, load_images
 from ldmseg.inference import draw
 from ldmseg.inference.finish import Answer, finish
@@ -35,7 +36,6 @@ from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.quiet import no_loading_bar
 from ldmseg.models.targets import TargetCodec, build_codecs
 from ldmseg.options import InferenceKwargs, InferenceOptions, renamed, with_inference
-from ldmseg.panoptic import PanopticMap
 
 __all__ = ["LDMSegOutput", "LDMSegPipeline"]
 
@@ -107,6 +107,14 @@ class LDMSegPipeline(DiffusionPipeline):
     def tasks(self) -> tuple[Task, ...]:
         """What the model draws."""
         return tuple(self.codecs)
+
+    def chosen_task(self, task: Task | None = None) -> Task:
+        """The task of a call: the one that is named, else segments, or the only thing that the model draws.
+
+        Raises:
+            InputError: the model does not draw it.
+        """
+        return chosen_task(task, self.tasks)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str] = "default", **kwargs: Any) -> Self:
@@ -183,7 +191,7 @@ class LDMSegPipeline(DiffusionPipeline):
             InputError: an argument is of the wrong kind, shape or range; no network has run then.
         """
         inputs = tuple(callback_on_step_end_tensor_inputs)
-        chosen = chosen_task(task, self.tasks)
+        chosen = self.chosen_task(task)
         call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt, chosen)
         return self._answer(load_images(image), None, call, renamed(options))
 
@@ -225,7 +233,7 @@ class LDMSegPipeline(DiffusionPipeline):
             InputError: also when a map's size is not its image's, when a map has more segments than the model has ids, or when the
                 model has no partial-map channels for `condition`.
         """
-        chosen_task("panoptic", self.tasks)
+        self.chosen_task("panoptic")
         images, asked = load_images(image), renamed(options)
         asked["method"] = checked_method(asked.get("method") or self.options.method, self.unet.config["partial"])
         known = known_maps(load_partials(partial), images, certain, refine=asked["method"] == "refine")
@@ -270,7 +278,7 @@ class LDMSegPipeline(DiffusionPipeline):
         for index, image in enumerate(images):
             own = slice(index * options.ensemble_size, (index + 1) * options.ensemble_size)
             answers.append(finish(drawn[own], samples[own], image, None if known is None else known[index], options))
-        return _output(answers, call)
+        return _output(answers, call, self.codecs[call.task].segments_are)
 
     def _resolved(self, asked: Mapping[str, Any], call: Call, known: list[KnownMap] | None) -> InferenceOptions:
         if known is None and any(asked.get(name) is not None for name in ("method", "strength", "resamplings")):
@@ -302,9 +310,9 @@ class LDMSegPipeline(DiffusionPipeline):
         return draw.Networks(*parts, self.config["image_size"], self.config["id_policy"], self._execution_device, self.codecs)
 
 
-def _output(answers: Sequence[Answer], call: Call) -> LDMSegOutput:
+def _output(answers: Sequence[Answer], call: Call, categories: tuple[Category, ...] | None) -> LDMSegOutput:
     as_asked = {"panoptic": lambda m: m, "np": _array, "pt": lambda m: torch.from_numpy(_array(m).copy())}[call.output_type]
-    output = LDMSegOutput(maps=[as_asked(one.map) for one in answers])
+    output = LDMSegOutput(maps=[as_asked(one.map) for one in answers], categories=categories)
     if answers and answers[0].confidence is not None:
         output.confidence = [one.confidence for one in answers if one.confidence is not None]
         output.samples = [one.samples for one in answers if one.samples is not None]

@@ -11,11 +11,12 @@ from ldmseg.atomic import check_output_file
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.cli.inpainting_table import check_alone, print_scores, read_protocol
-from ldmseg.cli.score import print_quality
+from ldmseg.cli.score import print_figures, print_quality
 from ldmseg.errors import InputError
+from ldmseg.metrics.panoptic_quality import PanopticQualityResult
 
 if TYPE_CHECKING:
-    from ldmseg.evaluate import EvaluationReport, InpaintingReport
+    from ldmseg.evaluate import EvaluationReport, InpaintingReport, TaskReport
 
 _COMPLETION = "Completion (--inpaint)"
 
@@ -38,6 +39,7 @@ def evaluate(
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
+    task: options.Task = None,
     class_aware: Annotated[
         bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree. No model draws categories yet.")
     ] = False,
@@ -107,7 +109,10 @@ def evaluate(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Panoptic quality of a model on a data set; with --drop-rate or --inpaint, of completing partial maps."""
+    """Panoptic quality of a model on a data set; with --drop-rate or --inpaint, of completing partial maps.
+
+    With --task semantic the figure is mIoU, with --task depth AbsRel and delta1.
+    """
     asked = options.asked(locals())
     if block_size is not None and drop_rate is None:
         raise InputError("--block-size: expected together with --drop-rate, got it alone")
@@ -116,6 +121,8 @@ def evaluate(
     for option, file in (("--report", report), ("--plot", plot)):
         if file is not None:
             check_output_file(file, option)
+    if task is not None and (inpaint or drop_rate is not None):
+        raise InputError("--task: expected without --inpaint and --drop-rate, which complete maps of segments")
     named = {"--kinds": kinds, "--rates": rates, "--block-sizes": block_sizes, "--shares": shares, "--methods": methods}
     if not inpaint:
         check_alone({**named, "--baselines": baselines, "--plot": plot})
@@ -133,14 +140,16 @@ def evaluate(
 
     from ldmseg.cli.models import load_pipeline
     from ldmseg.evaluate import evaluate as segment
-    from ldmseg.evaluate import evaluate_inpainting
+    from ldmseg.evaluate import evaluate_inpainting, evaluate_task
 
     pipe = load_pipeline(model, device)
     shared: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "limit": limit, **asked}
     with Progress("evaluating", enabled=not json) as progress:
         shared["on_progress"] = progress.update
-        result: EvaluationReport | InpaintingReport
-        if protocol is not None:
+        result: EvaluationReport | InpaintingReport | TaskReport
+        if task is not None:
+            result = evaluate_task(pipe, dataset, task, **shared)
+        elif protocol is not None:
             result = evaluate_inpainting(
                 pipe, dataset, cases=protocol.cases, methods=protocol.methods, baselines=protocol.baselines, **shared
             )
@@ -149,9 +158,9 @@ def evaluate(
     _tell(result, report, plot, json)
 
 
-def _tell(result: EvaluationReport | InpaintingReport, report: Path | None, plot: Path | None, json: bool) -> None:
+def _tell(result: EvaluationReport | InpaintingReport | TaskReport, report: Path | None, plot: Path | None, json: bool) -> None:
     """Save and print what was measured; `plot` is of a completion report."""
-    from ldmseg.evaluate import InpaintingReport
+    from ldmseg.evaluate import InpaintingReport, TaskReport
 
     if report is not None:
         from ldmseg.atomic import write_json
@@ -167,6 +176,9 @@ def _tell(result: EvaluationReport | InpaintingReport, report: Path | None, plot
     elif isinstance(result, InpaintingReport):
         print_scores(result)
         say(f"{result.images} images, each completed {len(result.scores)} times{written}")
+    elif isinstance(result, TaskReport) and not isinstance(result.quality, PanopticQualityResult):
+        print_figures(result.quality)
+        say(f"{result.images} images, {result.seconds_per_image:.3f} s each{written}")
     else:
-        print_quality(result.quality)
+        print_quality(result.quality)  # type: ignore[arg-type]  # the other qualities are told above
         say(f"{result.images} images, {result.seconds_per_image:.3f} s each{written}")

@@ -72,6 +72,7 @@ def _describe(model: str) -> dict[str, Any]:
         "self_condition": pipe.unet.config["self_condition"],
         "partial": pipe.unet.config["partial"],
         "descriptor": None if pipe.descriptor is None else pipe.descriptor.kind,
+        "tasks": list(pipe.tasks),
         "trained": {
             "id_policy": pipe.config["id_policy"],
             **{key: pipe.scheduler.config[key] for key in ("prediction_type", "beta_schedule") if key in pipe.scheduler.config},
@@ -110,6 +111,7 @@ def _print(facts: dict[str, Any]) -> None:
     )
     table.add_row("  ids", f"{model['num_ids']} as {model['code']}")
     inputs = f"self-conditioning {_yes(model['self_condition'])}, partial maps {_yes(model['partial'])}"
+    table.add_row("  tasks", ", ".join(model["tasks"]))
     table.add_row("  inputs", inputs + (f", descriptor {model['descriptor']}" if model["descriptor"] else ""))
     for group in ("trained", "defaults"):
         table.add_row(f"  {group}", ", ".join(f"{key} {value}" for key, value in model[group].items()))

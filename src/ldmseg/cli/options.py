@@ -97,6 +97,10 @@ Captions = Annotated[
         show_default="none",
     ),
 ]
+Task = Annotated[
+    choices.Task | None,
+    typer.Option("--task", help="What is drawn, for a model of several tasks: segments, categories, or depth.", show_default="segments"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 NoOverlay = Annotated[bool, typer.Option("--no-overlay", help="Write no <stem>_overlay.png.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more on stderr.", callback=configure_logging)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ldmseg.choices import InpaintMethod
+from ldmseg.choices import InpaintMethod, Task
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.errors import InputError
@@ -20,7 +20,7 @@ from ldmseg.labelling.photos import CONFIDENCE, OVERLAY, PANELS, Photo, Pictures
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ldmseg.formats.coco_json import Provenance
+    from ldmseg.formats.coco_json import Category, Provenance
     from ldmseg.formats.painting import Painting
     from ldmseg.pipeline import LDMSegOutput
 
@@ -43,6 +43,7 @@ def segment(
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
+    task: options.Task = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -54,7 +55,8 @@ def segment(
     """Segment photos.
 
     For each photo, <stem>.png (COCO panoptic ids) and <stem>_overlay.png are written, and one panoptic.json for all. With --ensemble-size
-    there is also <stem>_confidence.png, which is bright where the samples agree.
+    there is also <stem>_confidence.png, which is bright where the samples agree. With --task semantic a segment is a category; with
+    --task depth <stem>.png has 16 bits, depth times 256, <stem>_overlay.png shows it in colours, and depth.json names the unit.
     """
     asked = options.asked(locals())
     pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
@@ -66,15 +68,19 @@ def segment(
 
     texts = _captions(captions, photos)
     pipe = load_pipeline(model, device)
+    chosen = pipe.chosen_task(task)
+    categories = pipe.codecs[chosen].segments_are
 
     def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
         generators = [photo_generator(seed, photo.path) for photo in batch]
         prompt = None if texts is None else [texts[photo.path] for photo in batch]
-        out = pipe(loaded, generator=generators, prompt=prompt, **asked)
+        out = pipe(loaded, generator=generators, prompt=prompt, task=chosen, **asked)
         return _predictions(out)
 
     origin = made_by("segment", model, model_folder(model), seed, pipe.options.updated(asked))
-    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed}, origin=origin)
+    facts: dict[str, object] = {"model": model, "seed": seed, **({} if task is None else {"task": chosen})}
+    shared: dict[str, Any] = {"batch_size": batch_size, "pictures": pictures, "json": json, "facts": facts, "origin": origin}
+    _run(photos, predict, output, categories=categories, task=chosen, **shared)
 
 
 def inpaint(
@@ -204,17 +210,19 @@ def _run(
     json: bool,
     facts: dict[str, object],
     origin: Provenance,
+    categories: tuple[Category, ...] | None = None,
+    task: Task = "panoptic",
 ) -> None:
     with Progress("segmenting", enabled=not json) as progress:
-        maps = write_maps(
-            photos, predict, output, batch_size=batch_size, pictures=pictures, on_progress=progress.update, origin=origin
-        )
-        written = list(maps)
+        shared: dict[str, Any] = {"batch_size": batch_size, "pictures": pictures, "on_progress": progress.update}
+        written = list(write_maps(photos, predict, output, origin=origin, categories=categories, task=task, **shared))
+    listed = {"depth": "depth"}.get(task, "panoptic")
     if json:
-        print_json({"images": [asdict(one) for one in written], "panoptic": str(output / "panoptic.json"), **facts})
+        print_json({"images": [asdict(one) for one in written], listed: str(output / f"{listed}.json"), **facts})
     else:
         segments = sum(one.segments for one in written)
-        say(f"{len(written)} photo{'s' * (len(written) != 1)}, {segments} segments, written to {output}")
+        what = {"depth": "depth", "semantic": f"{segments} regions of one category"}.get(task, f"{segments} segments")
+        say(f"{len(written)} photo{'s' * (len(written) != 1)}, {what}, written to {output}")
 
 
 def _captions(file: Path | None, photos: Sequence[Photo]) -> dict[Path, str] | None:

@@ -295,8 +295,8 @@ class DiffusionRunConfig(RunConfig):
     autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`, which beside `init` is that model's own
     latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
     id_policy: IdPolicy = "random"
-    # What the model learns to draw, with weights by which samples are shared out; several need `descriptors.kind: learned`. Left open beside
-    # `init`, they are that model's, with equal weights.
+    # What the model learns to draw, and the weights by which samples are shared out. Several tasks need `descriptors.kind: learned`. Left
+    # open beside `init`, they are that model's, with equal weights.
     tasks: Tasks = {"panoptic": 1.0}
     inference: Inference = {}  # options of validation and of the exported pipeline, where they are not those of `init` or INFERENCE
     denoiser: DenoiserConfig = DenoiserConfig()

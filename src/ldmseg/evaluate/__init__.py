@@ -2,5 +2,15 @@
 
 from ldmseg.evaluate.inpainting import CompletionScore, InpaintingReport, evaluate_inpainting
 from ldmseg.evaluate.segmentation import EvaluationReport, evaluate, reconstruct
+from ldmseg.evaluate.tasks import TaskReport, evaluate_task
 
-__all__ = ["CompletionScore", "EvaluationReport", "InpaintingReport", "evaluate", "evaluate_inpainting", "reconstruct"]
+__all__ = [
+    "CompletionScore",
+    "EvaluationReport",
+    "InpaintingReport",
+    "TaskReport",
+    "evaluate",
+    "evaluate_inpainting",
+    "evaluate_task",
+    "reconstruct",
+]

@@ -12,7 +12,7 @@ import torch
 from ldmseg.choices import Task
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import PanopticDataset
-from ldmseg.errors import InputError, quoted
+from ldmseg.errors import InputError
 from ldmseg.evaluate.segmentation import image_seeds
 from ldmseg.metrics.depth import DepthError, DepthQuality
 from ldmseg.metrics.panoptic_quality import PanopticQuality, PanopticQualityResult
@@ -69,9 +69,7 @@ def evaluate_task(
     count = len(dataset) if limit is None else min(limit, len(dataset))
     if count < 1 or batch_size < 1:
         raise InputError(f"limit, batch_size: expected at least 1, got {limit} and {batch_size}")
-    codec = pipe.codecs.get(task)
-    if codec is None:
-        raise InputError(f"task: expected {' or '.join(pipe.tasks)}, which this model draws, got {quoted(task)}")
+    codec = pipe.codecs[pipe.chosen_task(task)]
     metric = _metric(codec, dataset)
     chosen, seconds = pipe.options.updated(options), 0.0
     for first in range(0, count, batch_size):

@@ -20,7 +20,6 @@ from ldmseg.inference.tiles import tile_pixels
 from ldmseg.options import InferenceOptions
 from ldmseg.panoptic import VOID, PanopticMap
 
-
 DEPTH_AGREES = 1.25
 """The factor of delta1 (`ldmseg.metrics.depth`): depths within it count as the same."""
 
@@ -40,9 +39,7 @@ class Answer:
     samples: tuple[Target, ...] | None = None
 
 
-def finish(
-    drawn: Sequence[Target], samples: Sequence[Sample], image: Tensor, known: KnownMap | None, options: InferenceOptions
-) -> Answer:
+def finish(drawn: Sequence[Target], samples: Sequence[Sample], image: Tensor, known: KnownMap | None, options: InferenceOptions) -> Answer:
     """The maps of one photo's samples, as drawn -> the map that they agree on, after the border step and the division into components.
 
     Depth maps have neither borders nor components; several agree on their median.

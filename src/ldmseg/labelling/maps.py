@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ldmseg.dense import DepthMap, Target
 from ldmseg.errors import InputError
 from ldmseg.labelling.photos import CONFIDENCE, OVERLAY, PANELS, OnProgress, Photo, Pictures
 
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from ldmseg.formats.coco_json import Provenance
+    from ldmseg.choices import Task
+    from ldmseg.formats.coco_json import Category, Provenance
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+    from ldmseg.formats.depth_png import DepthWriter
     from ldmseg.palette import Color
     from ldmseg.panoptic import PanopticMap
 
@@ -30,9 +33,12 @@ Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[Prediction]"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """A photo's map; (H, W) `confidence` in 0..1 where several samples were drawn; the partial map that was `given`, and its `colors`."""
+    """A photo's map, or its depth.
 
-    map: PanopticMap
+    (H, W) `confidence` in 0..1 where several samples were drawn; the partial map that was `given`, and its `colors`.
+    """
+
+    map: Target
     confidence: NDArray[np.float32] | None = None
     given: PanopticMap | None = None
     colors: Mapping[int, Color] | None = None
@@ -42,7 +48,7 @@ class Prediction:
 class Written:
     """What was written for one photo; a picture that was not wanted is None, `seconds` is the model's time.
 
-    `confidence_mean` is over all pixels, where several samples were drawn.
+    `segments` are those of a map; a depth map has none. `confidence_mean` is over all pixels, where several samples were drawn.
     """
 
     file: str
@@ -64,23 +70,29 @@ def write_maps(
     pictures: Pictures,
     on_progress: OnProgress,
     origin: Provenance | None = None,
+    categories: Sequence[Category] | None = None,
+    task: Task = "panoptic",
 ) -> Iterator[Written]:
     """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done.
 
     One process at a time writes into a folder: two would each leave a JSON of their own maps alone.
 
     Photos are read ahead and pictures drawn in other threads, because for large photos that takes longer than the model.
+
+    Args:
+        categories: what the predicted segments may be; None if they have no names.
+        task: what is predicted; depth is written as `ldmseg.formats.depth_png` has it, with depth.json in place of panoptic.json.
     """
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
     drawing: deque[tuple[Written, Future[None]]] = deque()
     done = 0
-    with _threads() as pool, _writer(output, origin) as writer:
+    with _threads() as pool, _writer(output, origin, categories, task) as writer:
         for batch, loaded in _read_ahead(batches, pool):
             began = time.perf_counter()
             predictions = predict(batch, loaded)
             seconds = round((time.perf_counter() - began) / len(batch), 4)
             for photo, picture, prediction in zip(batch, loaded, predictions, strict=True):
-                map_path = writer.add(photo.path.name, photo.image_id, prediction.map)
+                map_path = writer.add(photo.path.name, photo.image_id, prediction.map)  # type: ignore[arg-type]  # of the writer's task
                 paths = {suffix: output / f"{photo.path.stem}{suffix}.png" for suffix in pictures.suffixes}
                 one = _written(photo, map_path, paths, prediction, seconds)
                 drawing.append((one, pool.submit(_draw, paths, picture, prediction)))
@@ -95,7 +107,8 @@ def write_maps(
 def _written(photo: Photo, map_path: Path, paths: dict[str, Path], prediction: Prediction, seconds: float) -> Written:
     overlay, confidence, panels = (str(paths[suffix]) if suffix in paths else None for suffix in (OVERLAY, CONFIDENCE, PANELS))
     mean = None if prediction.confidence is None else round(float(prediction.confidence.mean()), 4)
-    return Written(str(photo.path), str(map_path), overlay, confidence, panels, len(prediction.map), seconds, mean)
+    segments = 0 if isinstance(prediction.map, DepthMap) else len(prediction.map)
+    return Written(str(photo.path), str(map_path), overlay, confidence, panels, segments, seconds, mean)
 
 
 def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) -> Iterator[tuple[Sequence[Photo], list[Image.Image]]]:
@@ -112,12 +125,13 @@ def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) ->
 def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction) -> None:
     from ldmseg.atomic import atomic_write
     from ldmseg.palette import segment_colors
-    from ldmseg.visualize import completion_panels, confidence_picture, overlay
+    from ldmseg.visualize import completion_panels, confidence_picture, depth_picture, overlay
 
-    colors = segment_colors(prediction.map, keep=prediction.colors)
+    depth = prediction.map if isinstance(prediction.map, DepthMap) else None
+    colors = None if depth is not None else segment_colors(prediction.map, keep=prediction.colors)
     for suffix, path in paths.items():
         if suffix == OVERLAY:
-            drawn = overlay(picture, prediction.map, colors=colors)
+            drawn = overlay(picture, prediction.map, colors=colors) if depth is None else depth_picture(depth)
         elif suffix == CONFIDENCE and prediction.confidence is not None:
             drawn = confidence_picture(prediction.confidence)
         else:
@@ -143,12 +157,19 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def _writer(output: Path, origin: Provenance | None) -> Iterator[CocoPanopticWriter]:
+def _writer(
+    output: Path, origin: Provenance | None, categories: Sequence[Category] | None, task: Task
+) -> Iterator[CocoPanopticWriter | DepthWriter]:
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+    from ldmseg.formats.depth_png import DepthWriter
     from ldmseg.locking import locked
 
     with locked(output):
-        writer = CocoPanopticWriter(output, png_dir=output, provenance=origin)
+        writer: CocoPanopticWriter | DepthWriter
+        if task == "depth":
+            writer = DepthWriter(output, provenance=origin)
+        else:
+            writer = CocoPanopticWriter(output, categories, png_dir=output, provenance=origin)
         try:
             yield writer
         except BaseException:

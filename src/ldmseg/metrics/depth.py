@@ -20,8 +20,8 @@ class DepthQuality:
     Attributes:
         abs_rel: AbsRel, the mean of |d - d*| / d* for the depth d and the true one d*; 0 is perfect.
         delta1: share of the pixels with max(d / d*, d* / d) below 1.25; 1 is perfect.
-        aligned_abs_rel: AbsRel after each image's depth was multiplied by median(d*) / median(d), which leaves relative depth alone (Zhou et
-            al. 2017).
+        aligned_abs_rel: AbsRel after each image's depth was multiplied by median(d*) / median(d), so that relative depth counts alone (Zhou
+            et al. 2017).
         aligned_delta1: the same for delta1.
         images: that count, for at least one of their pixels has a true depth.
     """

@@ -54,6 +54,11 @@ class TargetCodec(ABC):
     def decode(self, logits: Tensor, thresholds: Thresholds = GAP_FREE, size: tuple[int, int] | None = None) -> Target:
         """What the mask autoencoder's logits (N, h, w) say, at `size` (H, W), by default (h, w)."""
 
+    @property
+    def segments_are(self) -> tuple[Category, ...] | None:
+        """The categories of what is drawn; None where it has none."""
+        return None
+
     def settings(self) -> dict[str, Any]:
         """What `build_codecs` makes this codec of, in plain values; a pipeline's configuration holds it."""
         return {}
@@ -68,7 +73,9 @@ class PanopticCodec(TargetCodec):
     num_ids: int
     policy: IdPolicy
 
-    def encode(self, target: PanopticMap, known: NDArray[np.bool_] | None = None, rng: np.random.Generator | None = None) -> NDArray[np.int16]:
+    def encode(
+        self, target: PanopticMap, known: NDArray[np.bool_] | None = None, rng: np.random.Generator | None = None
+    ) -> NDArray[np.int16]:
         shown = np.zeros(target.shape, dtype=bool) if known is None else known
         codes = np.append(assign_given(target.dense, len(target), shown, self.num_ids, self.policy, rng), VOID).astype(np.int16)
         return codes[target.dense]
@@ -99,15 +106,22 @@ class SemanticCodec(TargetCodec):
     def __post_init__(self) -> None:
         if not 1 <= len(self.categories) < self.num_ids:
             raise InputError(
-                f"categories: expected 1 to {self.num_ids - 1} for the task semantic (num_ids is {self.num_ids}), got {len(self.categories)}"
+                f"categories: expected 1 to {self.num_ids - 1} for the task semantic (num_ids is {self.num_ids}), "
+                f"got {len(self.categories)}"
             )
 
-    def encode(self, target: PanopticMap, known: NDArray[np.bool_] | None = None, rng: np.random.Generator | None = None) -> NDArray[np.int16]:
+    def encode(
+        self, target: PanopticMap, known: NDArray[np.bool_] | None = None, rng: np.random.Generator | None = None
+    ) -> NDArray[np.int16]:
         return semantic_map(target, self.categories).ids.astype(np.int16)
 
     def decode(self, logits: Tensor, thresholds: Thresholds = GAP_FREE, size: tuple[int, int] | None = None) -> PanopticMap:
         """Ids that stand for no category compete for no pixel."""
         return with_categories(to_panoptic(logits[: len(self.categories) + 1], thresholds, size), self.categories)
+
+    @property
+    def segments_are(self) -> tuple[Category, ...]:
+        return self.categories
 
     def settings(self) -> dict[str, Any]:
         return {"categories": [{"id": c.id, "name": c.name, "isthing": c.isthing} for c in self.categories]}

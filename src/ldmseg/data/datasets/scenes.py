@@ -15,7 +15,6 @@ from ldmseg.dense import DepthMap, Target
 from ldmseg.formats.coco_json import Category
 from ldmseg.panoptic import PanopticMap
 
-
 DEPTH_UNIT = "distances of the ground at the lower edge"
 
 

@@ -38,8 +38,8 @@ from ldmseg.training.items import Items
 from ldmseg.training.losses.denoising import denoising_loss, draw_timesteps
 from ldmseg.training.networks import begin_diffusion
 from ldmseg.training.stages.base import Stage, sample_generators, sample_rng
-from ldmseg.training.taught import taught_cells, without_ground
 from ldmseg.training.tasks import TaskMix
+from ldmseg.training.taught import taught_cells, without_ground
 from ldmseg.visualize import contact_sheet, target_picture
 
 
@@ -65,7 +65,8 @@ class Prepared(NamedTuple):
 @dataclass(frozen=True)
 class DiffusionBatch:
     """`photos` (B, 3, s S, s S) in 0..255, their latents (B, C, h, w), or (B, 3, S, S) with `features` of a backbone; `ids` and `known`
-    (B, S, S) int64, the model's ids, 0 void or unknown; `cells` (B, 1, h, w) 1 where the map teaches; `items` and `tasks`: keys of the cache."""
+    (B, S, S) int64, the model's ids, 0 void or unknown; `cells` (B, 1, h, w) 1 where the map teaches; `items` and `tasks`: keys of the
+    cache."""
 
     photos: Tensor
     ids: Tensor
