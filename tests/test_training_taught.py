@@ -13,7 +13,7 @@ from tiny import tiny_pipeline
 from ldmseg.config import load_config
 from ldmseg.panoptic import PanopticMap, Segment
 from ldmseg.training.stages.diffusion import DiffusionStage
-from ldmseg.training.taught import taught_cells, without_ground
+from ldmseg.training.taught import area_weights, taught_cells, without_ground
 
 
 def figure_and_ground() -> PanopticMap:
@@ -28,6 +28,18 @@ def test_cells_of_a_dense_map_need_one_labelled_pixel_and_others_all() -> None:
     ids[8:, 8:] = 2
     assert taught_cells(ids, "dense", 8).tolist() == [[1, 0, 0], [0, 1, 1]]
     assert taught_cells(ids, "things_only", 8).tolist() == [[0, 0, 0], [0, 1, 1]]  # the last cell's padding goes on as its pixels do
+
+
+def test_a_segment_counts_by_its_area_to_the_power_that_is_left() -> None:
+    ids = np.zeros((16, 32), dtype=np.int32)
+    ids[:, 8:] = 2
+    ids[:8, 16:24] = 1  # one cell of the second, 5 of the first; the left cells teach nothing
+    cells = taught_cells(ids, "dense", 8)
+    weights = area_weights(ids, cells, 8, 0.5)
+    assert (weights[:, 0] == 0).all() and weights.sum() == pytest.approx(cells.sum())
+    assert weights[0, 2] / weights[0, 1] == pytest.approx(np.sqrt(5))
+    assert area_weights(ids, cells, 8, 0.0) == pytest.approx(cells)
+    assert (area_weights(np.zeros_like(ids), np.zeros_like(cells), 8, 0.5) == 0).all()
 
 
 def test_the_ground_is_left_out_unless_a_partial_map_shows_it() -> None:

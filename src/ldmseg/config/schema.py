@@ -250,8 +250,15 @@ class DenoisingConfig(Config):
     snr_clamp: Annotated[float, Field(gt=0)] = 5.0
     self_condition_rate: Fraction = 1.0  # share of the images with a first pass for the estimate
     ignore_void: bool = True  # cells without a labelled pixel take no part
+    area_power: Fraction = 0.0  # a cell's weight is its segment's area to minus this power: 0.5 makes small segments count for more
     noise_bias: Annotated[float, Field(gt=0)] = 1.0  # timesteps are T u**(1/bias): above 1 gives more noise
     pure_noise_rate: Fraction = 0.0  # share of the samples at the last timestep, where sampling begins: good for few steps
+
+    @model_validator(mode="after")
+    def _weighted(self) -> Self:
+        if self.area_power and not self.ignore_void:
+            raise ValueError(f"area_power: expected 0 without ignore_void, since it weighs the labelled cells, got {self.area_power}")
+        return self
 
 
 class PartialConfig(Config):

@@ -32,3 +32,23 @@ def taught_cells(ids: NDArray[np.integer], labelling: Labelling, downscale: int)
     labelled = np.pad(ids != VOID, padding, mode="edge").reshape(height, downscale, width, downscale)
     taught: NDArray[np.bool_] = np.any(labelled, axis=(1, 3)) if labelling == "dense" else np.all(labelled, axis=(1, 3))
     return taught.astype(np.float32)
+
+
+def area_weights(ids: NDArray[np.integer], cells: NDArray[np.float32], downscale: int, power: float) -> NDArray[np.float32]:
+    """(h, w) the taught cells, each times its segments' area to the power of -`power`, so that small segments count for more.
+
+    With 1/2 a segment's weight in the loss is the square root of its area in place of the area. The mean over the taught cells stays.
+
+    Args:
+        ids: (H, W), VOID where nothing is labelled.
+        cells: (h, w) of `taught_cells`.
+    """
+    found, inverse, areas = np.unique(ids, return_inverse=True, return_counts=True)
+    weights = np.where(found == VOID, 0.0, areas**-power)[inverse].reshape(ids.shape)
+    padding = [(0, count * downscale - length) for count, length in zip(cells.shape, ids.shape, strict=True)]
+    shape = (cells.shape[0], downscale, cells.shape[1], downscale)
+    totals, labelled = (
+        np.pad(x, padding, mode="edge").reshape(shape).sum(axis=(1, 3)) for x in (weights, (ids != VOID).astype(np.float64))
+    )
+    weighted = cells * totals / np.maximum(labelled, 1)
+    return (weighted * (cells.sum() / weighted.sum())).astype(np.float32) if weighted.any() else cells

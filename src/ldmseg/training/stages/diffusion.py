@@ -39,13 +39,13 @@ from ldmseg.training.losses.denoising import denoising_loss, draw_timesteps
 from ldmseg.training.networks import begin_diffusion
 from ldmseg.training.stages.base import Stage, sample_generators, sample_rng
 from ldmseg.training.tasks import TaskMix
-from ldmseg.training.taught import taught_cells, without_ground
+from ldmseg.training.taught import area_weights, taught_cells, without_ground
 from ldmseg.visualize import contact_sheet, target_picture
 
 
 class Prepared(NamedTuple):
     """One sample on the CPU: photo (3, s S, s S) uint8, coded ids (S, S) and the known part of them (S, S), 0 where unknown; `cells` (h, w)
-    are 1 where the map teaches. s is the image encoder's `input_scale`.
+    are the weights in the loss, 0 where the map does not teach. s is the image encoder's `input_scale`.
 
     With `data.latents` the photo's latents (C, h, w) stand in for it; with `data.features` the photo is reduced to (3, S, S), and
     `features` are the backbone's.
@@ -156,6 +156,8 @@ class DiffusionStage(Stage):
             ids = np.ascontiguousarray(view.ids(codec.encode(self.train_data.target(item, task))))
             known = np.zeros(ids.shape, dtype=bool)
         cells = taught_cells(ids, labelling, self.autoencoder.downscale)
+        if config.loss.area_power and task == "panoptic":
+            cells = area_weights(ids, cells, self.autoencoder.downscale, config.loss.area_power)
         given = np.where(known, ids, VOID).astype(np.int16)
         return Prepared(number, item, photo, ids, given, cells, self._caption(item, rng), features, task)
 
