@@ -114,9 +114,8 @@ def test_a_partial_map_is_pinned_from_the_beginning(tmp_path: Path) -> None:
         _, cells = found.map(key)
         assert np.array_equal(pins_of(cells), given > 0) and (cells > 0).all() and len(set(ids_of(cells)[given > 0].tolist())) == 1
     write_label_png(tmp_path / "partial" / "photo0.png", PanopticMap(given[:-1]))
-    with (
-        pytest.raises(InputError, match=r"--partial: .*expected 56x64, the size of .*got 56x63"),
-        site(photos, tmp_path / "other", partial=tmp_path / "partial"),
+    with pytest.raises(InputError, match=r"--partial: .*expected 56x64, the size of .*got 56x63"), site(
+        photos, tmp_path / "other", partial=tmp_path / "partial"
     ):
         pass
 

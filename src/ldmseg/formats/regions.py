@@ -51,7 +51,9 @@ def paint(regions: Sequence[Region], height: int, width: int, categories: Iterab
         key = ("alone", position) if region.group is None else ("group", region.group)
         number = numbers.setdefault(key, len(numbers) + 1)
         values.append(number)
-        segments.setdefault(number, Segment(number, region.category_id, isthing.get(region.category_id or 0), region.iscrowd, region.score))
+        segments.setdefault(
+            number, Segment(number, region.category_id, isthing.get(region.category_id or 0), region.iscrowd, region.score)
+        )
     ids = np.zeros((height, width), dtype=np.int32)
     for position in sorted(range(len(regions)), key=lambda p: regions[p].order):
         patch = regions[position].patch.clipped(height, width)

@@ -31,7 +31,6 @@ OVERLAY = "_overlay"
 CONFIDENCE, PANELS = "_confidence", "_panels"
 """The same of the heat map, and of the picture that shows everything side by side."""
 
-
 @dataclass(frozen=True)
 class Pictures:
     """Which pictures are wanted beside the map, by what their names have after the photo's stem."""
