@@ -21,7 +21,7 @@ from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category
 from ldmseg.images import ImageInput, load_images
 from ldmseg.inference import draw
-from ldmseg.inference.finish import Answer, finish
+from ldmseg.inference.finish import Answer, finish, finish_depth
 from ldmseg.inference.known import KnownMap, PartialInput, check_count, known_maps, load_partials
 from ldmseg.inference.output import LDMSegOutput
 from ldmseg.inference.samples import STEP_TENSORS, Call, Generators, Sample, StepCallback, checked_method, make_samples
@@ -262,7 +262,7 @@ class LDMSegPipeline(DiffusionPipeline):
             maps = list(latents if options.ensemble_size == 1 else latents.unflatten(0, (-1, options.ensemble_size)))
             return LDMSegOutput(maps=maps) if call.return_dict else (maps,)  # type: ignore[return-value]  # as diffusers has it
 
-        def drawn_maps(samples: Sequence[Sample]) -> list[Target]:
+        def drawn_maps(samples: Sequence[Sample]) -> list[Any]:  # of the call's task
             latents, coded = self._latents(networks, samples, call, options)
             each = coded or [None] * len(samples)
             return [draw.decode(networks, *one, options) for one in zip(latents, samples, each, strict=True)]
@@ -274,10 +274,13 @@ class LDMSegPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
 
         # 4. What the samples of each photo agree on, with its borders and components
-        answers = []
+        answers: list[Answer] = []
         for index, image in enumerate(images):
             own = slice(index * options.ensemble_size, (index + 1) * options.ensemble_size)
-            answers.append(finish(drawn[own], samples[own], image, None if known is None else known[index], options))
+            if call.task == "depth":
+                answers.append(finish_depth(drawn[own], samples[own]))
+            else:
+                answers.append(finish(drawn[own], samples[own], image, None if known is None else known[index], options))
         return _output(answers, call, self.codecs[call.task].segments_are)
 
     def _resolved(self, asked: Mapping[str, Any], call: Call, known: list[KnownMap] | None) -> InferenceOptions:

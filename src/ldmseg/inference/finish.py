@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldmseg.dense import DepthMap, Target
+from ldmseg.dense import DepthMap
 from ldmseg.images import as_photo
 from ldmseg.inference.boundaries import BoundarySettings, refine_boundaries
 from ldmseg.inference.ensemble import consensus
@@ -24,8 +25,11 @@ DEPTH_AGREES = 1.25
 """The factor of delta1 (`ldmseg.metrics.depth`): depths within it count as the same."""
 
 
+M = TypeVar("M", PanopticMap, DepthMap)
+
+
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Answer(Generic[M]):
     """The result of a call for one photo.
 
     Attributes:
@@ -34,24 +38,21 @@ class Answer:
         samples: with an ensemble, the K maps as drawn.
     """
 
-    map: Target
+    map: M
     confidence: NDArray[np.float32] | None = None
-    samples: tuple[Target, ...] | None = None
+    samples: tuple[M, ...] | None = None
 
 
-def finish(drawn: Sequence[Target], samples: Sequence[Sample], image: Tensor, known: KnownMap | None, options: InferenceOptions) -> Answer:
+def finish(
+    drawn: Sequence[PanopticMap], samples: Sequence[Sample], image: Tensor, known: KnownMap | None, options: InferenceOptions
+) -> Answer[PanopticMap]:
     """The maps of one photo's samples, as drawn -> the map that they agree on, after the border step and the division into components.
-
-    Depth maps have neither borders nor components; several agree on their median.
 
     Args:
         drawn: the map of each sample, mirrored as the sample was.
         image: (3, H, W) the photo as it is, uint8 or floats in 0..1.
     """
-    depths = [one.mirrored(sample.axes) for one, sample in zip(drawn, samples, strict=True) if isinstance(one, DepthMap)]
-    if depths:
-        return _median(depths)
-    maps = [mirror(one, sample.axes) for one, sample in zip(drawn, samples, strict=True) if isinstance(one, PanopticMap)]
+    maps = [mirror(pmap, sample.axes) for pmap, sample in zip(drawn, samples, strict=True)]
     if len(maps) == 1:
         return Answer(_apart(_bordered(maps[0], image, known, options), known, options))
     fixed = maps if samples[0].task == "semantic" else [] if known is None else [known.map]  # a category has one id in all samples
@@ -62,8 +63,12 @@ def finish(drawn: Sequence[Target], samples: Sequence[Sample], image: Tensor, kn
     return Answer(_apart(pmap, known, options), confidence, agreed.samples)
 
 
-def _median(depths: Sequence[DepthMap]) -> Answer:
-    """Of several samples the median, and how many of them are within a factor of `DEPTH_AGREES` of it."""
+def finish_depth(drawn: Sequence[DepthMap], samples: Sequence[Sample]) -> Answer[DepthMap]:
+    """One photo's depth maps, as drawn -> their median, and the share of them that is within a factor of `DEPTH_AGREES` of it.
+
+    Depth has neither borders nor components.
+    """
+    depths = [depth.mirrored(sample.axes) for depth, sample in zip(drawn, samples, strict=True)]
     if len(depths) == 1:
         return Answer(depths[0])
     values = np.stack([depth.values for depth in depths])  # (K, H, W)
