@@ -13,7 +13,7 @@ from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 
 from ldmseg.atomic import atomic_write
-from ldmseg.dense import DepthMap, Target
+from ldmseg.dense import DepthMap
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category
 from ldmseg.formats.coco_panoptic_writer import CocoPanopticWriter
@@ -38,7 +38,7 @@ class LDMSegOutput(BaseOutput):
 
     maps: list[Any]
     confidence: list[NDArray[np.float32]] | None = None
-    samples: list[tuple[Target, ...]] | None = None
+    samples: list[tuple[Any, ...]] | None = None
     categories: tuple[Category, ...] | None = None
 
     def save(

@@ -127,16 +127,18 @@ def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction) 
     from ldmseg.palette import segment_colors
     from ldmseg.visualize import completion_panels, confidence_picture, depth_picture, overlay
 
-    depth = prediction.map if isinstance(prediction.map, DepthMap) else None
-    colors = None if depth is not None else segment_colors(prediction.map, keep=prediction.colors)
+    pmap = prediction.map
+    colors = {} if isinstance(pmap, DepthMap) else segment_colors(pmap, keep=prediction.colors)
     for suffix, path in paths.items():
-        if suffix == OVERLAY:
-            drawn = overlay(picture, prediction.map, colors=colors) if depth is None else depth_picture(depth)
-        elif suffix == CONFIDENCE and prediction.confidence is not None:
+        if suffix == CONFIDENCE and prediction.confidence is not None:
             drawn = confidence_picture(prediction.confidence)
+        elif isinstance(pmap, DepthMap):
+            drawn = depth_picture(pmap)
+        elif suffix == OVERLAY:
+            drawn = overlay(picture, pmap, colors=colors)
         else:
             given, confidence = prediction.given, prediction.confidence
-            drawn = completion_panels(picture, prediction.map, given=given, confidence=confidence, colors=colors)
+            drawn = completion_panels(picture, pmap, given=given, confidence=confidence, colors=colors)
         with atomic_write(path) as temporary:
             drawn.save(temporary, format="PNG")
 

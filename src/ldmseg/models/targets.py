@@ -194,7 +194,7 @@ class DepthCodec(TargetCodec):
         return math.log(self.far / self.near)
 
 
-def build_codecs(settings: Mapping[str, Mapping[str, Any]], num_ids: int, policy: IdPolicy) -> dict[Task, TargetCodec]:
+def build_codecs(settings: Mapping[Any, Mapping[str, Any]], num_ids: int, policy: IdPolicy) -> dict[Task, TargetCodec]:
     """The codec of each task, in the order of `TASKS`, from what `TargetCodec.settings` gave.
 
     Raises:

@@ -51,8 +51,10 @@ def _inherit_tasks(config: DiffusionRunConfig, values: dict[str, Any], start: LD
             f"got {', '.join(config.tasks)}"
         )
     depth = start.codecs.get("depth")
-    for name in DepthConfig.model_fields if depth is not None else ():
-        key, trained = f"depth.{name}", depth.settings()[name]
+    for name, trained in depth.settings().items() if depth is not None else ():
+        key = f"depth.{name}"
+        if name not in DepthConfig.model_fields:
+            continue
         if _is_set(config, key) and _get(values, key) != trained:
             raise InputError(f"{key}: expected {trained}, which the model in {config.init!r} was trained with, got {_get(values, key)}")
         _put(values, key, trained)
