@@ -5,6 +5,7 @@
 Both run alternately in one process on the same 40 pairs of maps; the medians of the rounds are compared, and the figures must agree.
 In memory, each is given what it works on: `PanopticMap`s here, arrays of ids and parsed JSON there. On files, each starts from the paths:
 once with imagecodecs installed (the extra `fast`), once as without it; the time that Pillow needs to decode the PNGs is given beside.
+Where hotcoco is installed (`pip install hotcoco`), its evaluation of the same files takes turns with ours, each with one thread.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _results import write_result
+from _results import command_line, write_result
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -147,6 +149,35 @@ def alternate(ours: Callable[[], PanopticQualityResult], theirs: Callable[[], Pu
     }
 
 
+def beside_hotcoco(ours: Callable[[], PanopticQualityResult], files: tuple[Path, ...], rounds: int) -> dict[str, Any] | None:
+    """Medians of CPU seconds on files, and of the rounds' ratios; None where hotcoco is not installed."""
+    try:
+        from hotcoco.panoptic import PanopticEval
+    except ImportError:
+        return None
+    truth_json, predicted_json, truth_dir, predicted_dir = map(str, files)
+    times: list[tuple[float, float]] = []
+    for _ in range(rounds + 1):
+        ours_s, result = cpu_seconds(ours)
+
+        def evaluate() -> dict[str, Any]:
+            evaluation = PanopticEval(truth_json, predicted_json, gt_folder=truth_dir, pred_folder=predicted_dir)
+            evaluation.evaluate()
+            return evaluation.results()
+
+        theirs_s, theirs = cpu_seconds(evaluate)
+        times.append((ours_s, theirs_s))
+        difference = max(abs(theirs["All"][name] - getattr(result.all, name)) for name in ("pq", "sq", "rq"))
+        if difference > 1e-9:
+            raise SystemExit(f"the figures differ by {difference} from hotcoco's")
+    return {
+        "version": metadata.version("hotcoco"),
+        "hotcoco_s": round(statistics.median(t for _, t in times[1:]), 4),
+        "ldmseg_s": round(statistics.median(t for t, _ in times[1:]), 4),
+        "times_faster": round(statistics.median(t / o for o, t in times[1:]), 2),
+    }
+
+
 @contextmanager
 def without_imagecodecs() -> Iterator[None]:
     """Importing the optional decoder fails, as where it is not installed."""
@@ -215,6 +246,7 @@ def main() -> None:
     on_files = alternate(ours_on_files, published_on_files, arguments.rounds)
     with without_imagecodecs():
         with_pillow = alternate(ours_on_files, published_on_files, arguments.rounds)
+    with_hotcoco = beside_hotcoco(ours_on_files, (truth_json, predicted_json, truth_dir, predicted_dir), arguments.rounds)
     png_paths = [path for t, p in pairs for path in (truth_dir / t["file_name"], predicted_dir / p["file_name"])]
     decoding = [cpu_seconds(lambda: [decode(path) for path in png_paths])[0] for _ in range(arguments.rounds)]
     figures = {
@@ -225,9 +257,10 @@ def main() -> None:
         "results_agree_to": 1e-12,
         "in_memory": in_memory,
         "on_files": on_files,
+        "on_files_beside_hotcoco": with_hotcoco,
         "on_files_with_pillow_alone": with_pillow | {"decoding_alone_s": round(statistics.median(decoding), 4)},
     }
-    path = write_result("panoptic_quality", figures, f"python benchmarks/panoptic_quality.py --rounds {arguments.rounds}")
+    path = write_result("panoptic_quality", figures, command_line())
     print(path.read_text())
 
 

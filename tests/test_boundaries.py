@@ -75,6 +75,31 @@ def test_an_edge_is_where_one_sees_it() -> None:
     assert np.array_equal(spread(PanopticMap(seeds), picture).ids, halves(40))
 
 
+def test_a_stroke_wins_its_region_in_a_large_noisy_photo() -> None:
+    """Two noisy halves with a stroke each, at twice the model's size: without smoothing, noise moves the border."""
+    rng = np.random.default_rng(0)
+    side, split = 256, 150
+    picture = np.where(np.arange(side)[None, :, None] < split, 100, 150) + rng.normal(0, 12, (side, side, 3))
+    truth = np.where(np.arange(side) < split, 7, 9) + np.zeros((side, 1), dtype=int)
+    given = np.zeros_like(truth)
+    given[40:216, 30:32], given[100:170, 234:236] = 7, 9
+    photo = picture.clip(0, 255).astype(np.uint8)
+    plain, smoothed = BoundarySettings(smoothing=0.0, size=side), BoundarySettings()
+    wrong = [(spread(PanopticMap(given), photo, settings).ids != truth).mean() for settings in (plain, smoothed)]
+    assert wrong[1] < 0.002 < 0.01 < wrong[0]
+
+
+def test_small_photos_points_and_dense_labels_are_not_smoothed() -> None:
+    rng = np.random.default_rng(0)
+    none, some = BoundarySettings(smoothing=0.0, size=1000), BoundarySettings()
+    for side, apart in ((64, 16), (160, 2), (160, 60)):  # as large as the settings are for; every pixel beside a label; 9 points
+        picture = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        given = np.full((side, side), VOID)
+        given[::apart, ::apart] = np.arange(given[::apart, ::apart].size).reshape(given[::apart, ::apart].shape) + 1 if apart > 2 else 1
+        given[1::2, 1::2] = np.where(apart == 2, 2, given[1::2, 1::2])
+        assert np.array_equal(spread(PanopticMap(given), picture, none).ids, spread(PanopticMap(given), picture, some).ids)
+
+
 def test_among_dense_labels_the_walker_alone_decides() -> None:
     """However wrong the drawing is: it says nothing within NEAR of what is given, and completing is never worse than the walker."""
     scenes = SceneDataset(3, 210_000, size=SIZE)

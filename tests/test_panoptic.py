@@ -15,6 +15,7 @@ from ldmseg import VOID, PanopticMap, Segment
 from ldmseg.errors import InputError
 from ldmseg.formats.label_png import write_label_png
 from ldmseg.formats.outlines import coco_objects
+from ldmseg.panoptic import present_ids, with_attributes
 from ldmseg.visualize import color_map, overlay
 
 ids_arrays = arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 2, 7, 70000, 2**31 - 1]))
@@ -142,3 +143,14 @@ def test_forwarding_methods_agree_with_what_they_forward_to() -> None:
         5: [[[1, 0], [2, 0], [2, 1], [1, 1]]],
         7: [[[0, 1], [2, 1], [2, 2], [0, 2]]],
     }
+
+
+@given(ids_arrays)
+def test_attributes_go_to_the_ids_that_are_there(ids: np.ndarray) -> None:
+    present = np.unique(ids)
+    assert np.array_equal(present_ids(ids), present)
+    whole = PanopticMap(ids)
+    named = [Segment(s.id, score=s.id / 2**31, map=whole) for s in whole.segments[1:]]
+    pmap = with_attributes(ids, [Segment(int(present.max()) + 1), *named])  # one that is not there, none for the first
+    assert pmap == PanopticMap(ids, (*whole.segments[:1], *named))
+    assert all(s.map is None for s in pmap.segments)

@@ -13,7 +13,7 @@ from skimage.measure import label
 from ldmseg import VOID, PanopticMap, Segment, Thresholds
 from ldmseg.errors import InputError
 from ldmseg.inference import postprocess
-from ldmseg.inference.postprocess import GAP_FREE, split_components, to_panoptic, unused_ids
+from ldmseg.inference.postprocess import GAP_FREE, resized_argmax, split_components, to_panoptic, unused_ids
 
 NOTHING = Thresholds(probability=0.0, min_area=0, overlap=0.0)
 
@@ -68,13 +68,37 @@ def test_resized_to_the_image() -> None:
     assert to_panoptic(logits(np.array([[1, 2], [3, 4]])), size=(7, 5)).shape == (7, 5)
 
 
+@pytest.mark.parametrize("least", [0.0, 1e-9])  # by cells, and by bands where each pixel's probability is asked for
 @pytest.mark.parametrize("size", [(16, 16), (40, 24), (9, 50), (3, 2)])
-def test_bands_are_the_bilinear_resize(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_map_is_that_of_all_logits_resized(size: tuple[int, int], least: float, monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.randn(5, 16, 16, generator=torch.Generator().manual_seed(0)) * 4
     resized = torch.nn.functional.interpolate(values[None], size=size, mode="bilinear", align_corners=False)[0]
     resized[0] = -torch.inf
-    monkeypatch.setattr(postprocess, "BAND", 5 * size[1] * 2)  # two rows at a time
-    assert np.array_equal(to_panoptic(values, NOTHING, size).ids, resized.argmax(0).numpy())
+    monkeypatch.setattr(postprocess, "BAND", 5 * size[1] * 2)  # two rows, or a few cells, at a time
+    assert np.array_equal(to_panoptic(values, replace(NOTHING, probability=least), size).ids, resized.argmax(0).numpy())
+
+
+@given(*(st.integers(1, n) for n in (12, 9, 9, 40, 40)), st.integers(0, 2**31))
+@settings(max_examples=200, deadline=None)
+def test_between_pixels_that_agree_nothing_else_is_largest(ids: int, h: int, w: int, height: int, width: int, seed: int) -> None:
+    """Patches of few ids, as a model draws them, with a margin against which rounding does not count."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(1, ids, -(-h // 3), -(-w // 3), generator=generator) * 9
+    values = torch.nn.functional.interpolate(coarse, size=(h, w))[0] + torch.randn(ids, h, w, generator=generator)
+    resized = torch.nn.functional.interpolate(values[None], size=(height, width), mode="bilinear", align_corners=False)[0]
+    found = resized_argmax(values, torch.arange(1, ids + 1), height, width)
+    assert found.dtype == torch.int32
+    chosen = resized.gather(0, found.long()[None] - 1)[0]
+    assert (chosen >= resized.amax(0) - 1e-4).all()
+
+
+def test_scores_are_of_the_models_own_pixels() -> None:
+    values = torch.full((4, 1, 2), -20.0)
+    values[1, 0], values[2, 0], values[3, 0] = torch.tensor([20.0, -20.0]), torch.tensor([-20.0, 20.0]), torch.tensor([19.0, 19.0])
+    pmap = to_panoptic(values, NOTHING, size=(1, 9))
+    assert set(np.unique(pmap.ids)) == {1, 2, 3}  # 3 is the largest half way alone
+    probability = 1 / (1 + np.exp(1.0))
+    assert [s.score for s in pmap.segments] == [round(1 - probability, 4), round(1 - probability, 4), round(probability, 4)]
 
 
 def test_thresholds_are_checked() -> None:

@@ -249,6 +249,8 @@ OWN_TRAINING = {  # their networks are trained or made by the benchmark itself
     "nuclei",
     "panoptic_quality",
     "scenes",
+    "speed_full_size",
+    "speed_processes",
 }
 
 

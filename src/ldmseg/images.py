@@ -15,6 +15,9 @@ from torch import Tensor
 from ldmseg.errors import InputError
 from ldmseg.formats.image import read_image
 
+_BAND = 2**20
+"""Numbers of a photo that are resized at once (4 MiB)."""
+
 ImageInput = Image.Image | NDArray | Tensor | str | PathLike
 
 
@@ -47,10 +50,21 @@ def as_photo(image: Tensor) -> NDArray[np.uint8]:
 
 def _square(image: Tensor, size: int) -> Tensor:
     """(3, H, W) -> (1, 3, size, size) float32 in 0..1."""
-    floats = (image.float() / 255 if image.dtype == torch.uint8 else image)[None]
-    if tuple(image.shape[-2:]) == (size, size):
-        return floats
-    return F.interpolate(floats, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    height, width = image.shape[-2:]
+    if (height, width) == (size, size):
+        return _floats(image)[None]
+    # The filter is separable: bands of rows are narrowed, and a large photo is never held in floats.
+    rows = max(1, _BAND // (3 * width))
+    narrow = [_resized(_floats(image[:, top : top + rows])[None], (min(rows, height - top), size)) for top in range(0, height, rows)]
+    return _resized(torch.cat(narrow, dim=2), (size, size))
+
+
+def _resized(floats: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(floats, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def _floats(image: Tensor) -> Tensor:
+    return image.contiguous().float().div_(255) if image.dtype == torch.uint8 else image
 
 
 def _load(item: ImageInput) -> Tensor:

@@ -144,8 +144,7 @@ class PanopticMap:
 
     def with_ids(self, ids: ArrayLike) -> PanopticMap:
         """The same segments' attributes on other pixels; a segment that lost its last pixel is dropped, a new id gets a bare segment."""
-        bare = PanopticMap(ids)  # type: ignore[arg-type]  # checked and converted there
-        return bare if not self.segments else PanopticMap(bare.ids, tuple(self._by_id.get(s.id, s) for s in bare.segments))
+        return with_attributes(ids, self.segments)
 
     def relabel(self, new_ids: Mapping[int, int]) -> PanopticMap:
         """Give segments other ids; an id mapped to `VOID` disappears, an id not named stays.
@@ -229,6 +228,19 @@ def _later(module: str, name: str) -> Any:
     this module needs what they return, so that it still stands alone.
     """
     return getattr(importlib.import_module(f"ldmseg.{module}"), name)
+
+
+def with_attributes(ids: ArrayLike, segments: Iterable[Segment]) -> PanopticMap:
+    """A map of these ids, each with the attributes of the segment of its id if there is one; segments without a pixel are left out."""
+    pmap = PanopticMap(ids)  # type: ignore[arg-type]  # checked and converted there
+    known = {s.id: s if s.map is None else replace(s, map=None) for s in segments}
+    object.__setattr__(pmap, "segments", tuple(known.get(s.id, s) for s in pmap.segments))  # the same ids in the same order
+    return pmap
+
+
+def present_ids(ids: NDArray[np.integer]) -> NDArray[np.integer]:
+    """(S,) the values that occur in an array, sorted: numpy's `unique`, of the ends of runs."""
+    return np.unique(ids.ravel().take(run_ends(ids)))
 
 
 def run_ends(ids: NDArray[np.integer]) -> NDArray[np.intp]:

@@ -10,14 +10,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from skimage.color import rgb2lab
-from skimage.segmentation import watershed
 
+from ldmseg.inference.edges import flood
 from ldmseg.inference.walker import random_walk
 from ldmseg.panoptic import VOID, PanopticMap, nearest_indices
 
-WALKER_PIXELS = 2**16
-"""On a larger photo the walk takes place at this many pixels, since its linear system grows, and borders are found at the photo's size."""
+WALKER_PIXELS, DRAWN_PIXELS = 2**16, 2**15
+"""On a larger photo the walk takes place at this many pixels, since its linear system grows, and borders are found at the photo's size. The
+second is where nothing is given: a drawing is coarse."""
+FLOODED_CELLS = 2
+"""Pixels of that smaller picture, on each side of a border, that are divided anew at the photo's size."""
 WORKING_SIZE = 768
 """Pixels of the longer side, above which borders are found on a smaller picture."""
 
@@ -26,11 +28,19 @@ WORKING_SIZE = 768
 class BoundarySettings:
     """How the border step weighs the photo, the labels and the drawing. Lengths are shares of the shorter side of the model's input.
 
-    The defaults were chosen by trials on 40 scenes of neither the training nor the validation set and on 24 training photos;
+    The defaults were chosen by trials on scenes of neither the training nor the validation set and on training photos of 128 to 384 px;
     benchmarks/walker_constants.py compares others, for any model.
 
     Args:
-        contrast: how much a step in colour hinders the walker (`random_walk`).
+        contrast: how much a step in colour hinders the walker (`random_walk`) where the shorter side of the model's input has `size`
+            pixels. In a larger picture the same edge is spread over more pixels.
+        smoothing: the blur of colours, in pixels, that a picture of `size` has anyway. Where strokes or nothing at all is given, a larger
+            picture is smoothed until it is as blurred.
+        size: of the pictures that contrast and smoothing are for.
+        stroke, few: labels are strokes if their median has so many pixels, as a share of the shorter side, and if all of them together
+            cover less than this share of the photo.
+        hold: how easily the walk passes beside a stroke in a smoothed picture, in 0..1. The less, the more a stroke wins the whole region
+            that it lies in, as in a watershed. With 1 the nearest label wins, as of points and of dense labels.
         trust: how fast the trust in a drawing grows with the distance from its borders and from given pixels; Grady's gamma per pixel of a
             picture whose shorter side is 1 pixel. With 0, the random walker uses what is given alone.
         near: the drawing is not trusted within this distance of its own borders and of given pixels, since latent cells are coarse.
@@ -40,6 +50,11 @@ class BoundarySettings:
     """
 
     contrast: float = 50.0
+    smoothing: float = 0.6
+    size: int = 128
+    stroke: float = 1 / 2
+    few: float = 0.08
+    hold: float = 0.02
     trust: float = 500.0
     near: float = 1 / 32
     far: float = 1 / 4
@@ -104,14 +119,21 @@ def refine_boundaries(
     """
     side = min(drawn.shape) if side is None else min(side, *drawn.shape)
     ids = _divided(_View(photo, given, drawn.ids, side), settings)
-    return drawn.with_ids(np.where(given != VOID, given, np.where(drawn.ids != VOID, ids, VOID)))
+    if len(drawn.run_index) and drawn.run_index.min() < 0:  # some of it is void
+        ids = np.where(drawn.ids != VOID, ids, VOID)
+    return drawn.with_ids(_with_given(ids, given))
 
 
 def spread(partial: PanopticMap, photo: NDArray[np.uint8], settings: BoundarySettings = DEFAULT) -> PanopticMap:
     """(H, W) the given segments over the whole photo: the border step without a drawing. Void where nothing is given at all."""
     nothing = np.full_like(partial.ids, VOID)
     ids = _divided(_View(photo, partial.ids, nothing, min(partial.shape)), settings)
-    return partial.with_ids(np.where(partial.ids != VOID, partial.ids, ids))
+    return partial.with_ids(_with_given(ids, partial.ids))
+
+
+def _with_given(ids: NDArray[np.integer], given: NDArray[np.integer]) -> NDArray[np.integer]:
+    known = given != VOID
+    return np.where(known, given, ids) if known.any() else ids
 
 
 def _divided(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
@@ -125,16 +147,18 @@ def _divided(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
 
 def _flooded(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
     """The walk's result; of a picture too large for it, a smaller one's with its borders moved to the nearest edges."""
-    factor = math.sqrt(view.given.size / WALKER_PIXELS)
+    factor = math.sqrt(view.given.size / (WALKER_PIXELS if (view.given != VOID).any() else DRAWN_PIXELS))
     if factor <= 1:
         return _walked(view, settings)
-    coarse = _enlarged(_walked(view.shrunk(factor), settings), view.given.shape)
-    depth = distance_inside(coarse)
-    settled = np.where((view.given == VOID) & (depth > 2 * factor), coarse, view.given)
-    for thin in np.setdiff1d(coarse, settled):
-        inside = (coarse == thin) & (view.given == VOID)
-        settled[inside & (depth >= depth[inside].max(initial=0))] = thin
-    return watershed(_gradient(view.photo), settled) if (settled != VOID).any() else coarse
+    small = view.shrunk(factor)
+    walked = _walked(small, settings)
+    depth = distance_inside(walked)
+    settled = np.where(depth >= FLOODED_CELLS, walked, VOID)
+    for thin in np.setdiff1d(walked, np.append(settled, small.given)):
+        inside = walked == thin
+        settled[inside & (depth >= depth[inside].max())] = thin
+    settled = _with_given(_enlarged(settled, view.given.shape), view.given)
+    return flood(view.photo, settled) if (settled != VOID).any() else _enlarged(walked, view.given.shape)
 
 
 def _walked(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
@@ -148,12 +172,25 @@ def _walked(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
         return np.full_like(view.given, ids[0]) if len(ids) else view.drawn
     prior = torch.from_numpy(view.drawn == ids[:, None, None]) if weight.any() else None  # (K, H, W)
     seeds = np.where(known, np.searchsorted(ids, view.given), -1)
-    return ids[random_walk(view.photo, seeds, len(ids), prior, weight, settings.contrast).argmax(-1)]
+    contrast, smoothing, ease = _colors(view, known, settings)
+    return ids[random_walk(view.photo, seeds, len(ids), prior, weight, contrast, smoothing, ease).argmax(-1)]
+
+
+def _colors(view: _View, known: NDArray[np.bool_], settings: BoundarySettings) -> tuple[float, float, NDArray[np.float64] | None]:
+    """Contrast, smoothing and ease of the walk (`random_walk`): as in a picture of `settings.size`, or as the photo is."""
+    scale = max(view.unit / settings.size, 1.0)
+    smoothing = settings.smoothing * math.sqrt(scale**2 - 1)
+    _, pixels = np.unique(view.given[known], return_counts=True)
+    strokes = len(pixels) and np.median(pixels) >= settings.stroke * view.unit and known.mean() < settings.few
+    if not smoothing or (len(pixels) and not strokes):
+        return settings.contrast, 0.0, None
+    ease = settings.hold + (1 - settings.hold) * (_away(known) / (4 * smoothing) - 1).clip(0, 1) if strokes else None
+    return settings.contrast * scale**2, smoothing, ease
 
 
 def _confidence(view: _View, known: NDArray[np.bool_], settings: BoundarySettings) -> NDArray[np.float64]:
     """(H, W) distance from the drawing's borders and from given pixels, 0..far - near; 0 where nothing, or nothing likely, is drawn."""
-    away = ndimage.distance_transform_edt(~known) / view.unit if known.any() else np.full(known.shape, np.inf)  # from a given pixel
+    away = _away(known) / view.unit
     depth = distance_inside(view.drawn) / view.unit
     confidence = np.minimum(np.minimum(depth, away), settings.far) - settings.near
     confidence[view.drawn == VOID] = 0
@@ -179,13 +216,18 @@ def _support_thin(drawn: NDArray[np.integer], depth: NDArray[np.float64], confid
         confidence[inside & (depth >= depth[inside].max())] = full
 
 
+def _away(known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(H, W) pixels to the nearest given one."""
+    return ndimage.distance_transform_edt(~known) if known.any() else np.full(known.shape, np.inf)
+
+
 def _cells(size: int, target: int) -> NDArray[np.intp]:
     """(size,) which of `target` cells each pixel lies in."""
     return np.arange(size) * target // size
 
 
 def _enlarged(ids: NDArray[np.integer], shape: tuple[int, int]) -> NDArray[np.integer]:
-    return ids[np.ix_(_cells(shape[0], ids.shape[0]), _cells(shape[1], ids.shape[1]))]
+    return ids.take(_cells(shape[1], ids.shape[1]), axis=1).take(_cells(shape[0], ids.shape[0]), axis=0)  # whole rows last
 
 
 def distance_inside(ids: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -197,9 +239,3 @@ def distance_inside(ids: NDArray[np.integer]) -> NDArray[np.float64]:
     edge[1:] |= down
     edge[:-1] |= down
     return ndimage.distance_transform_edt(~edge) if edge.any() else np.full(ids.shape, np.inf)
-
-
-def _gradient(photo: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(H, W) length of the gradient of the colours, in CIELAB."""
-    channels = [ndimage.gaussian_filter(c, 0.7) for c in np.moveaxis(rgb2lab(photo), -1, 0)]
-    return np.sqrt(sum(ndimage.sobel(c, 0) ** 2 + ndimage.sobel(c, 1) ** 2 for c in channels))

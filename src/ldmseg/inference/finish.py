@@ -19,7 +19,7 @@ from ldmseg.inference.postprocess import split_components
 from ldmseg.inference.samples import Sample
 from ldmseg.inference.tiles import tile_pixels
 from ldmseg.options import InferenceOptions
-from ldmseg.panoptic import VOID, PanopticMap
+from ldmseg.panoptic import PanopticMap
 
 DEPTH_AGREES = 1.25
 """The factor of delta1 (`ldmseg.metrics.depth`): depths within it count as the same."""
@@ -81,7 +81,7 @@ def _bordered(pmap: PanopticMap, image: Tensor, known: KnownMap | None, options:
     """The map with its borders moved to the photo's edges, if asked for."""
     if options.boundaries == "drawn":
         return pmap
-    given = np.full(pmap.shape, VOID, dtype=np.int32) if known is None else known.certain_ids
+    given = np.zeros(pmap.shape, dtype=np.int32) if known is None else known.certain_ids  # void
     side = tile_pixels(options.tile_size, pmap.shape) if options.tile_size else None
     return refine_boundaries(pmap, as_photo(image), given, side, BoundarySettings(trust=options.boundary_trust))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from ldmseg.formats.id_png import rgb_to_ids
 from ldmseg.formats.label_png import ids_of
 from ldmseg.formats.painting import read_painting, too_many_hint
 from ldmseg.inference.cells import shrink_partial
-from ldmseg.panoptic import VOID, PanopticMap, Segment
+from ldmseg.panoptic import VOID, PanopticMap, Segment, present_ids, with_attributes
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class KnownMap:
         given = pmap.ids != VOID
         return cls(pmap, given if certain is None else given & certain)
 
-    @property
+    @cached_property
     def certain_ids(self) -> NDArray[np.int32]:
         """(H, W) the ids that come back as they are, VOID elsewhere."""
         return np.where(self.certain, self.map.ids, VOID)
@@ -197,20 +198,20 @@ def complete(drawn: PanopticMap, known: KnownMap, given: Mapping[int, int]) -> P
         given: the user's id of each of the model's ids (`CodedMap.given`).
     """
     used = {s.id for s in known.map.segments}
-    fresh = iter(i for i in range(1, len(used) + len(drawn) + 1) if i not in used)
-    drawn = drawn.relabel({s.id: given[s.id] if s.id in given else next(fresh) for s in drawn.segments})
-    ids = np.where(known.certain, known.map.ids, _with_missing(drawn, known, used))
-    attributes = {s.id: s for s in known.map.segments}
-    scores = {s.id: s.score for s in drawn.segments}
-    present = (int(i) for i in np.unique(ids) if i != VOID)
-    return PanopticMap(ids, tuple(attributes.get(i, Segment(i, score=scores.get(i))) for i in present))
+    fresh = (i for i in range(1, len(used) + len(drawn) + 1) if i not in used)
+    own = {s.id: given[s.id] if s.id in given else next(fresh) for s in drawn.segments}  # the user's id of each of the model's
+    table = np.zeros(max(own, default=VOID) + 1, dtype=np.int32)
+    table[list(own)] = list(own.values())
+    ids = table.take(drawn.ids)  # (H, W)
+    _place_missing(ids, known, set(own.values()))
+    np.copyto(ids, known.map.ids, where=known.certain)
+    return with_attributes(ids, (*(Segment(own[s.id], score=s.score) for s in drawn.segments), *known.map.segments))
 
 
-def _with_missing(drawn: PanopticMap, known: KnownMap, used: set[int]) -> NDArray[np.int32]:
-    """(H, W) ids of `drawn` with a place for each certain given segment that it lacks."""
-    marks = known.certain_ids
-    missing = sorted({int(i) for i in np.unique(marks)} - {VOID} - {s.id for s in drawn.segments})
-    ids = np.array(drawn.ids)
+def _place_missing(ids: NDArray[np.int32], known: KnownMap, drawn: set[int]) -> None:
+    """Give each certain given segment that is not among the drawn ones a place in (H, W) `ids`."""
+    marks, used = known.certain_ids, {s.id for s in known.map.segments}
+    missing = sorted(set(present_ids(marks).tolist()) - {VOID} - drawn)
     for host in sorted({int(i) for i in np.unique(ids[np.isin(marks, missing)])} - {VOID}) if missing else []:
         inside = ids == host
         on_host, counts = np.unique(marks[inside & (marks != VOID)], return_counts=True)
@@ -221,4 +222,3 @@ def _with_missing(drawn: PanopticMap, known: KnownMap, used: set[int]) -> NDArra
         closest = marks[tuple(nearest)]
         taken = inside & np.isin(closest, missing)
         ids[taken] = closest[taken]
-    return ids

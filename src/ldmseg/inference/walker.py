@@ -7,9 +7,10 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.color import rgb2lab
+from scipy import ndimage
 from torch import Tensor
 
+from ldmseg.inference.edges import lab
 from ldmseg.inference.grid_solver import GridSystem
 
 LEAST_WEIGHT = 1e-10
@@ -23,6 +24,8 @@ def random_walk(
     prior: Tensor | None = None,
     trust: NDArray[np.float64] | None = None,
     contrast: float = 50.0,
+    smoothing: float = 0.0,
+    ease: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
     """How probable each of K segments is at each pixel: the random walker with priors (Grady, "Multilabel random walker", CVPR 2005).
 
@@ -38,11 +41,13 @@ def random_walk(
         prior: (K, H, W) probabilities of each pixel's segment from another source.
         trust: (H, W) weight of the prior at each pixel, 0 or more, beside weights of edges of up to 1.
         contrast: how much a step in colour hinders the walker: `beta` of scikit-image's, of CIELAB values.
+        smoothing: standard deviation, in pixels, of the Gaussian by which colours are smoothed first.
+        ease: (H, W) by what the weights of each pixel's edges are multiplied; an edge has the mean of its two pixels.
 
     Returns:
         (H, W, K) probabilities, exactly 0 or 1 at the seeds.
     """
-    right, down = edge_weights(photo, contrast)
+    right, down = edge_weights(photo, contrast, smoothing, ease)
     diagonal = np.zeros(seeds.shape) if trust is None else trust.astype(np.float64)
     b = torch.zeros(*seeds.shape, count)
     if trust is not None and prior is not None:
@@ -63,9 +68,16 @@ def random_walk(
     return GridSystem(torch.from_numpy(diagonal), torch.from_numpy(right), torch.from_numpy(down)).solve(b).numpy()
 
 
-def edge_weights(photo: NDArray[np.uint8], contrast: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def edge_weights(
+    photo: NDArray[np.uint8], contrast: float, smoothing: float = 0.0, ease: NDArray[np.float64] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(H, W - 1) weights of each pixel's edge to its right neighbour, and (H - 1, W) to the one below; 1 where colours are the same."""
-    lab = rgb2lab(photo)
-    spread = float(lab.std()) or 1.0  # of a photo of one colour all weights are 1
+    colors = lab(photo)  # (3, H, W)
+    if smoothing:
+        colors = ndimage.gaussian_filter(colors, (0, smoothing, smoothing))
+    spread = float(colors.std()) or 1.0  # of a photo of one colour all weights are 1
     scale = -contrast / (10 * math.sqrt(3) * spread)
-    return tuple(np.exp(scale * np.square(np.diff(lab, axis=axis)).sum(-1)) + LEAST_WEIGHT for axis in (1, 0))  # type: ignore[return-value]
+    right, down = (np.exp(scale * np.square(np.diff(colors, axis=axis)).sum(0)) for axis in (2, 1))
+    if ease is not None:
+        right, down = right * (ease[:, 1:] + ease[:, :-1]) / 2, down * (ease[1:] + ease[:-1]) / 2
+    return right + LEAST_WEIGHT, down + LEAST_WEIGHT
