@@ -267,6 +267,7 @@ class LDMSegPipeline(DiffusionPipeline):
             each = coded or [None] * len(samples)
             return [draw.decode(networks, *one, options) for one in zip(latents, samples, each, strict=True)]
 
+        drawn: list[Any]
         if options.tile_size:
             drawn = draw_in_tiles(samples, options.tile_size, options.tile_overlap, networks.num_ids - 1, drawn_maps)
         else:
