@@ -14,10 +14,10 @@ IMAGE ?=
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
-# One thread per test worker, so that two workers do not fight for two cores.
+# One thread per test worker, so that two workers do not fight for two cores. A file's tests go to one worker, which makes its models once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env demo figures test slow browser check docs package clean
+.PHONY: help env demo figures test slow browser ray check docs package clean
 .DELETE_ON_ERROR:
 
 help:
@@ -34,29 +34,34 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/ldmseg data scenes --count 4 --seed 10000000 -o $(DEMO)/scenes
-	$(BIN)/ldmseg segment $(DEMO)/scenes/images/*.png -o $(DEMO)/segmented
 	$(BIN)/ldmseg data partial --data coco-panoptic:$(DEMO)/scenes --seed 1 -o $(DEMO)/partial
-	$(BIN)/ldmseg inpaint $(DEMO)/scenes/images/*.png --partial $(DEMO)/partial -o $(DEMO)/completed
+	$(BIN)/python examples/demo_photos.py --folder $(DEMO)
+	$(BIN)/ldmseg segment $(DEMO)/photos $(DEMO)/scenes/images -o $(DEMO)/segmented
+	$(BIN)/ldmseg inpaint $(DEMO)/photos $(DEMO)/scenes/images --partial $(DEMO)/partial -o $(DEMO)/completed
 	$(BIN)/python examples/sheet.py --folder $(DEMO)
-	$(if $(IMAGE),$(BIN)/ldmseg segment "$(IMAGE)" -o $(DEMO)/photo)
+	$(if $(IMAGE),$(BIN)/ldmseg segment "$(IMAGE)" -o $(DEMO)/yours)
 	@echo
 	@echo "The pictures are in $(DEMO)/:"
 	@echo "  $(DEMO)/sheet.png       photo, segmentation, what was given, completion, side by side"
 	@echo "  $(DEMO)/segmented/      <photo>_overlay.png to look at, <photo>.png and panoptic.json to work with"
 	@echo "  $(DEMO)/completed/      the same for the completed partial maps (given: $(DEMO)/partial/)"
-	@$(if $(IMAGE),echo "  $(DEMO)/photo/          your photo: $(notdir $(IMAGE))",echo "Your own photo: make demo IMAGE=photo.jpg")
+	@$(if $(IMAGE),echo "  $(DEMO)/yours/          your photo: $(notdir $(IMAGE))",echo "Your own photo: make demo IMAGE=photo.jpg")
 
 figures: $(STAMP)
 	$(BIN)/python benchmarks/figures.py
 
 test: $(STAMP)
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --dist loadfile
 
 slow: $(STAMP)
 	$(PYTEST) -m slow -p no:xdist
 
 browser: $(STAMP)
 	LDMSEG_BROWSER=1 $(PYTEST) -m slow -p no:xdist tests/test_annotate_browser.py
+
+ray: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ray]' --constraint constraints.txt
+	$(PYTEST) -m '' -p no:xdist tests/test_archive_cluster.py
 
 package: $(STAMP)
 	rm -rf dist

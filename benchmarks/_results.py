@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import os
 import platform
 import shlex
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ldmseg.atomic import write_json
+from ldmseg.atomic import write_json, write_text
 
 if TYPE_CHECKING:
     from ldmseg import LDMSegPipeline
@@ -41,6 +42,29 @@ def write_result(name: str, figures: dict[str, Any], command: str, pipe: LDMSegP
         "figures": figures,
     }
     return write_json(RESULTS / f"{name}{'.dirty' if _BEGUN['dirty'] else ''}.json", record, indent=2)
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """The committed result of that name."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def of_an_earlier_model(result: dict[str, Any]) -> list[str]:
+    """A sentence for a page, if the result is not of the bundled model as it is (that of `photos.json`)."""
+    told, present = (one["model"]["weights_sha256"] for one in (result, read_result("photos")))
+    return [] if told == present else ["", f"These figures are of an earlier bundled model (weights `{told[:8]}`)."]
+
+
+def filled(page: str, name: str, text: str) -> str:
+    """A page with `text` between its marks `<!-- NAME -->` and `<!-- /NAME -->`, which stay."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n{text.strip()}\n\n{end}{rest.split(end, 1)[1]}"
+
+
+def fill(page: Path, name: str, text: str) -> None:
+    """Write the figures of a result into a page, `filled`."""
+    write_text(page, filled(page.read_text(encoding="utf-8"), name, text))
 
 
 def model(pipe: LDMSegPipeline) -> dict[str, Any]:

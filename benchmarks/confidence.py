@@ -1,22 +1,23 @@
 """What several samples of an image are worth together: PQ of their consensus, and whether their agreement tells right from wrong.
 
     python benchmarks/confidence.py
+    python benchmarks/confidence.py --page
 
 On validation scenes, segmented and (with half of their 16 px blocks hidden) completed. Writes two pictures: a reliability diagram, and a
-few scenes with their consensus, its confidence and what is wrong.
+few scenes with their consensus, its confidence and what is wrong. The second command puts the result's figures into docs/confidence.md.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _results import command_line, write_result
+from _results import command_line, fill, of_an_earlier_model, read_result, write_result
 from PIL import Image
 
 from ldmseg import VOID, LDMSegPipeline, PanopticMap, PanopticQuality, load_dataset
@@ -30,6 +31,7 @@ from ldmseg.metrics.covering import quality_matrix
 from ldmseg.pipeline import LDMSegOutput
 from ldmseg.visualize import confidence_map, contact_sheet, overlay
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "confidence.md"
 SUPPORTS = (0.0, 1 / 4, 1 / 3, 1 / 2)
 
 
@@ -112,6 +114,31 @@ def draw_examples(pipe: LDMSegPipeline, dataset: PanopticDataset, count: int, si
         contact_sheet(rows, titles=titles, tile=192).save(temporary)
 
 
+def page_text(result: Mapping[str, Any]) -> str:
+    """The part of docs/confidence.md that is made of the result."""
+    segmentation, completion = (result["figures"][name] for name in ("segmentation", "completion"))
+    sizes = list(segmentation["pq_consensus_by_samples"])
+
+    def row(name: str, figure: Callable[[Mapping[str, Any]], str]) -> str:
+        return f"| {name} | {figure(segmentation)} | {figure(completion)} |"
+
+    head = f"{segmentation['images']} scenes, {segmentation['samples']} samples of {segmentation['settings']['steps']} steps, percent"
+    return "\n".join(
+        [
+            f"| {head} | segmentation | completion |",
+            "|---|---:|---:|",
+            row("PQ of one sample", lambda found: f"{found['pq_one_sample_mean']:.1f}"),
+            row(
+                f"PQ of the consensus of {', '.join(sizes)}",
+                lambda found: ", ".join(f"{found['pq_consensus_by_samples'][size]:.1f}" for size in sizes),
+            ),
+            row("AUROC of finding wrong pixels", lambda found: f"{found['pixels']['auroc']:.1f}"),
+            row("ECE of pixels", lambda found: f"{found['pixels']['ece']:.1f}"),
+            *of_an_earlier_model(result),
+        ]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default")
@@ -121,7 +148,11 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=4, help="scenes in the picture")
     parser.add_argument("--pictures", type=Path, default=Path("docs/images"), help="folder")
     parser.add_argument("--name", default="confidence", help="of the result")
+    parser.add_argument("--page", action="store_true", help="measure nothing; put the committed result into docs/confidence.md")
     arguments = parser.parse_args()
+    if arguments.page:
+        fill(PAGE, "confidence", page_text(read_result(arguments.name)))
+        return
     pipe = LDMSegPipeline.from_pretrained(arguments.model)
     pipe.set_progress_bar_config(disable=True)
     scenes = load_dataset(f"scenes:{arguments.images}:val", size=pipe.config["image_size"])

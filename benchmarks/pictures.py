@@ -1,13 +1,15 @@
-"""Draw the README's pictures with the bundled model (or another one): what it makes of validation scenes.
+"""Draw the README's pictures with the bundled model (or another one): what it makes of example photos and validation scenes.
 
     python benchmarks/pictures.py
 
-The scenes are the first ones, and nothing is chosen among samples: this is what the model draws.
+The photos are all of `examples/demo_photos.py`, the scenes the first ones, and the seeds their numbers: nothing is chosen among samples.
+The settings are the model's own.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,14 @@ import torch
 from PIL import Image
 
 from ldmseg import LDMSegPipeline, PanopticMap, load_dataset
-from ldmseg.choices import PartialKind
 from ldmseg.data.partial import make_partial
 from ldmseg.visualize import confidence_map, contact_sheet, overlay
 
-TEASER = (("strokes", 0.8), ("blocks", 0.5), ("strokes", 0.8), ("boxes", 0.5))
-COMPLETION = 3  # scenes
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
+
+from demo_photos import example_photos
+
+COMPLETION = 2  # photos, and as many scenes
 VOTES = 8
 
 
@@ -31,28 +35,29 @@ def main() -> None:
     arguments = parser.parse_args()
     pipe = LDMSegPipeline.from_pretrained(arguments.model)
     pipe.set_progress_bar_config(disable=True)
-    scenes = load_dataset(f"scenes:{len(TEASER) + COMPLETION}:val", size=pipe.config["image_size"])
+    photos = [(one.photo, one.partial) for one in example_photos()]
+    scenes = load_dataset(f"scenes:{COMPLETION}:val", size=pipe.config["image_size"])
+    strokes = [make_partial(scenes.map(index), "strokes", 0.8, np.random.default_rng(index)) for index in range(COMPLETION)]
+    drawn_scenes = [(Image.fromarray(scenes.image(index)), partial) for index, partial in enumerate(strokes)]
 
     def seed(index: int) -> torch.Generator:
         return torch.Generator().manual_seed(index)
 
-    def given(index: int, kind: PartialKind, share: float) -> PanopticMap:
-        return make_partial(scenes.map(index), kind, share, np.random.default_rng(index))
+    def shown(photo: Image.Image, *maps: PanopticMap) -> list[Image.Image | None]:
+        return [overlay(photo, pmap) for pmap in maps]
 
     rows: list[list[Image.Image | None]] = []
-    for index, (kind, share) in enumerate(TEASER):
-        photo, partial = Image.fromarray(scenes.image(index)), given(index, kind, share)
-        maps = [pipe(photo, generator=seed(index)).maps[0], partial, pipe.inpaint(photo, partial, generator=seed(index)).maps[0]]
-        rows.append([photo, *(overlay(photo, pmap, alpha=0.85 if pmap is partial else 0.5) for pmap in maps)])
-    contact_sheet(rows, titles=["photo", "segmented", "given", "completed"], tile=192).save(arguments.folder / "teaser.png", optimize=True)
+    for index, (photo, partial) in enumerate(photos):
+        alone = pipe(photo, generator=seed(index)).maps[0]
+        completed = pipe.inpaint(photo, partial, generator=seed(index)).maps[0]
+        rows.append([photo, *shown(photo, alone), overlay(photo, partial, alpha=0.85), *shown(photo, completed)])
+    contact_sheet(rows, titles=["photo", "segmented", "given", "completed"], tile=240).save(arguments.folder / "teaser.png", optimize=True)
 
     rows = []
-    for index in range(len(TEASER), len(TEASER) + COMPLETION):
-        photo, partial = Image.fromarray(scenes.image(index)), given(index, "strokes", 0.8)
+    for index, (photo, partial) in enumerate([*photos[:COMPLETION], *drawn_scenes]):
         out = pipe.inpaint(photo, partial, generator=seed(index), ensemble_size=VOTES)
         assert out.confidence is not None
-        drawn = [overlay(photo, partial, alpha=0.85), overlay(photo, out.maps[0]), confidence_map(out.confidence[0])]
-        rows.append([photo, *drawn])
+        rows.append([photo, overlay(photo, partial, alpha=0.85), *shown(photo, out.maps[0]), confidence_map(out.confidence[0])])
     titles = ["photo", "given", "map", "confidence (bright: sure)"]
     contact_sheet(rows, titles=titles, tile=240).save(arguments.folder / "completion.png", optimize=True)
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from ldmseg import options
-from ldmseg.config import INFERENCE, AutoencoderRunConfig, DiffusionRunConfig, MixedSet, schema
+from ldmseg.config import INFERENCE, AutoencoderRunConfig, ClassifierRunConfig, DiffusionRunConfig, MixedSet, schema
 
 PAGE = Path(__file__).with_name("config.md")
 INTRODUCTION = """# Configuration of a run
@@ -44,7 +44,7 @@ TYPES = {
 def reference() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
-    for stage, model in (("autoencoder", AutoencoderRunConfig), ("diffusion", DiffusionRunConfig)):
+    for stage, model in (("autoencoder", AutoencoderRunConfig), ("diffusion", DiffusionRunConfig), ("classifier", ClassifierRunConfig)):
         parts.append(f"## `ldmseg train {stage}`\n")
         parts += _groups(model, shared={} if stage == "autoencoder" else AutoencoderRunConfig.model_fields)
     parts.append("## One of several data sets, in `data.train`\n")

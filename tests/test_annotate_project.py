@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,41 @@ def test_what_was_in_the_journal_only_is_saved_after_a_kill(tmp_path: Path) -> N
     again = Project(tmp_path / "labels", photos)
     again.recover()
     assert np.array_equal(CocoPanoptic.open(tmp_path / "labels" / "panoptic_drafts.json")[0].read_map().ids, state.cells & 0x7FFF)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_map_whose_data_set_was_not_written_is_saved_after_a_kill(tmp_path: Path, finished: bool) -> None:
+    """Killed after the map's picture was written, so that it is newer than the journal, and before the JSON."""
+    photos = find_photos([make_photos(tmp_path / "photos", 2)])
+    project = Project(tmp_path / "labels", photos)
+    for photo in photos:
+        propose(project, photo.key)
+        project.set_finished(photo.key, finished)
+    name = "panoptic.json" if finished else "panoptic_drafts.json"
+    whole = (tmp_path / "labels" / name).read_bytes()
+    document = json.loads(whole)
+    del document["images"][0], document["annotations"][0]
+    (tmp_path / "labels" / name).write_text(json.dumps(document))
+    again = Project(tmp_path / "labels", photos)
+    again.recover()
+    assert (tmp_path / "labels" / name).read_bytes() == whole  # in the same order, too
+
+
+@pytest.mark.parametrize("value", [{"size": [1]}, "x", -1, 2**70, None, True])
+def test_strange_values_in_a_project_are_those_of_a_new_one(tmp_path: Path, value: object) -> None:
+    photos = find_photos([make_photos(tmp_path / "photos", 1)])
+    project = Project(tmp_path / "labels", photos)
+    document = json.loads((tmp_path / "labels" / "annotate.json").read_text())
+    entry = document["photos"]["photo0.png"]
+    for key in ("image_id", "pinned", "confident"):
+        document["photos"]["photo0.png"] = {**entry, key: value}
+        (tmp_path / "labels" / "annotate.json").write_text(json.dumps(document))
+        again = Project(tmp_path / "labels", photos).entries[photos[0].key]
+        assert isinstance(again.image_id, int) and 0 <= again.image_id < 2**53
+        assert isinstance(again.pinned, float) and again.confident in (None, 1.0)
+    document["photos"] = [value]
+    (tmp_path / "labels" / "annotate.json").write_text(json.dumps(document))
+    assert Project(tmp_path / "labels", photos).entries.keys() == project.entries.keys()
 
 
 def _classes(folder: Path, text: str = "sky, stuff\n\n# animals\ncat\n") -> Path:

@@ -5,13 +5,14 @@ import json
 import os
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from ldmseg import atomic
-from ldmseg.atomic import atomic_write, write_bytes, write_json, write_text
+from ldmseg.atomic import atomic_write, remove_leftovers, write_bytes, write_json, write_text
 from ldmseg.errors import InputError
 
 
@@ -122,3 +123,17 @@ def test_a_long_name_is_written(tmp_path: Path) -> None:
     name = "n" * 251 + ".png"
     write_bytes(tmp_path / name, b"1")
     assert names(tmp_path) == [name]
+
+
+def test_leftovers_of_killed_processes_and_nothing_else_are_removed(tmp_path: Path) -> None:
+    left = tmp_path / ".map.0123456789ab.tmp.png"
+    kept = ["map.png", ".hidden", ".map.tmp.png", ".map.0123456789AB.tmp.png", "x.0123456789ab.tmp.png", "below/.map.0123456789ab.tmp.png"]
+    (tmp_path / "below").mkdir()
+    for path in (left, *(tmp_path / name for name in kept)):
+        path.touch()
+    with suppress(KeyboardInterrupt), atomic_write(tmp_path / "a.tar.gz") as temporary:
+        name = temporary.name
+        raise KeyboardInterrupt
+    (tmp_path / name).touch()  # as if the process had been killed instead
+    remove_leftovers(tmp_path, tmp_path / "missing")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from command import done, files_in, refused
+from naming import CATEGORIES, build_named
 from tiny import tiny_pipeline
 
 from ldmseg.cli.evaluate import evaluate
 from ldmseg.data.cases import KINDS
+from ldmseg.models.manifest import fingerprint
 
 GROUPS = {"all", "things", "stuff", "per_category"}
 
@@ -132,13 +134,64 @@ def test_mistakes_with_inpaint(capsys: pytest.CaptureFixture[str], option: list[
     assert named in refused(capsys, "evaluate", "--data", "scenes:1:val", "--inpaint", "--no-baselines", *option)
 
 
-def test_segments_have_no_classes_to_compare(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--class-aware: expected --class-agnostic" in refused(capsys, "evaluate", "--data", "scenes:1:val", "--class-aware")
+def test_without_a_classifier_there_are_no_classes_to_compare(capsys: pytest.CaptureFixture[str], model: Path) -> None:
+    told = refused(capsys, "evaluate", "--data", "scenes:1:val", "--model", model, "--class-aware")
+    assert f"--class-aware: expected --class-agnostic, because '{model}' has no classifier" in told
+    assert "--true-masks: expected with --class-aware" in refused(capsys, "evaluate", "--data", "scenes:1:val", "--true-masks")
+
+
+def test_class_aware_figures_of_drawn_and_of_true_segments(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    build_named().save_pretrained(tmp_path / "named")
+    args = ["evaluate", "--data", "scenes:2:val", "--model", tmp_path / "named", "--device", "cpu", "--json"]
+    agnostic, aware, true = (done(capsys, *args, *more).json() for more in ([], ["--class-aware"], ["--class-aware", "--true-masks"]))
+    assert set(agnostic["per_category"]) == {"1"} and len(aware["per_category"]) == len(true["per_category"]) == len(CATEGORIES)
+    assert aware["settings"]["class_agnostic"] is False and true["settings"]["true_masks"] is True
+    segments = sum(stat["tp"] + stat["fn"] for stat in true["per_category"].values())
+    assert segments == agnostic["all"]["tp"] + agnostic["all"]["fn"] and true["all"]["sq"] > aware["all"]["sq"] - 1e-9
 
 
 def test_help_names_every_kind() -> None:
     told = inspect.signature(evaluate).parameters["kinds"].annotation
     assert all(kind in told for kind in KINDS)
+
+
+def test_output_is_saved_and_continued(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
+    args = ["evaluate", "--data", "scenes:3:val", "--model", model, "--device", "cpu", "--json", "--steps", 1, "-o", tmp_path / "out"]
+    part = done(capsys, *args, "--limit", 1).json()
+    whole = done(capsys, *args).json()
+    assert (part["images"], whole["images"]) == (1, 3)
+    assert json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8")) == whole
+    document = json.loads((tmp_path / "out/panoptic.json").read_text(encoding="utf-8"))
+    assert len(document["annotations"]) == 3
+    assert document["info"]["origin"] == {"data": "scenes:3:val", "model": str(model), "model_sha256": fingerprint(model)}
+    assert "got another's" in refused(capsys, *args[:2], "scenes:4:val", *args[3:])
+    assert "settings is" in refused(capsys, *args, "--steps", 2)
+    assert "--output: expected without --inpaint" in refused(capsys, *args, "--inpaint")
+
+
+def test_other_methods_stand_in_the_same_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    args = ["evaluate", "--data", "scenes:2:val", "--json", "--segmenter"]
+    for name in ("felzenszwalb", "slic"):
+        figures = done(capsys, *args, name).json()
+        assert figures["settings"]["segmenter"] == name and figures["all"]["fn"] + figures["all"]["tp"] >= 8
+    figures = done(capsys, *args, "nearest", "--drop-rate", 0.1).json()
+    assert figures["all"]["pq"] > 0.5
+    assert "--segmenter: expected without --model" in refused(capsys, *args, "slic", "--model", tmp_path)
+    assert "--steps: expected without --segmenter" in refused(capsys, *args, "slic", "--steps", 2)
+    assert "--ensemble-size: expected without --segmenter" in refused(capsys, *args, "slic", "--ensemble-size", 2)
+    assert "--segmenter: expected without --inpaint" in refused(capsys, *args, "slic", "--inpaint")
+    assert "segmenter: expected one of mask2former:ID, eomt:ID, felzenszwalb" in refused(capsys, *args, "magic")
+    assert "partials: expected a partial map of each photo" in refused(capsys, *args, "walker")
+
+
+def test_a_saved_mask2former_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed (the extra `segmenters`)")
+    from query_folder import query_folder
+
+    query_folder(tmp_path, "mask2former", {index: f"class {index}" for index in range(3)})
+    figures = done(capsys, "evaluate", "--data", "scenes:1:val", "--json", "--segmenter", f"mask2former:{tmp_path}").json()
+    assert figures["settings"]["segmenter"] == f"mask2former:{tmp_path}"
+    assert 0 <= figures["all"]["pq"] <= 1
 
 
 def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:

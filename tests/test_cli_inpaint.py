@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import Result, done, files_in, refused
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from tiny import tiny_pipeline
 
 from ldmseg.formats.coco_panoptic import open_root
@@ -107,7 +108,7 @@ def test_an_ensemble_tells_how_sure_it_is(capsys: pytest.CaptureFixture[str], tm
 # ---------------------------------------------------------------------------------------------------------------- a user's mistakes
 def test_options_of_refine_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     args = ["inpaint", photo(tmp_path / "a.png"), "--partial", label(tmp_path / "given.png", partial_map(1)), "-o", tmp_path / "out"]
-    assert "--strength: expected with --method refine only" in refused(capsys, *args, "--strength", "0.3")
+    assert "--strength: expected with --method refine or a video only" in refused(capsys, *args, "--strength", "0.3")
     assert "--certain: expected with --method refine only" in refused(capsys, *args, "--certain", tmp_path / "given.png")
     assert "--strength: expected above 0 to 1, got 0.0" in refused(capsys, *args, "--method", "refine", "--strength", "0")
     refine = [*args, "--method", "refine", "--certain", tmp_path / "nowhere.png"]
@@ -121,6 +122,19 @@ def test_a_map_of_another_size(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     line = refused(capsys, "inpaint", a, "--partial", turned, "-o", tmp_path / "out")
     assert "turned.png" in line and f"{WIDTH}x{HEIGHT}" in line and f"{HEIGHT}x{WIDTH}" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_huge_map_is_refused_by_its_header(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of some kilobytes may say that it has a billion pixels; it costs nothing where the photo has another size."""
+    a = photo(tmp_path / "a.png")
+    huge = label(tmp_path / "huge.png", partial_map(1))
+    data = bytearray(huge.read_bytes())
+    data[16:24] = (40_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    huge.write_bytes(data)
+    load = PngImagePlugin.PngImageFile.load
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda image: load(image) if image.width < 1000 else pytest.fail("decoded"))
+    assert f"expected {WIDTH}x{HEIGHT}, the size of" in refused(capsys, "inpaint", a, "--partial", huge, "-o", tmp_path / "out")
 
 
 def test_maps_that_are_missing_or_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

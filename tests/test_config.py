@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def test_the_reference_of_keys_is_current() -> None:
     script = runpy.run_path(str(docs / "config_reference.py"))
     page = (docs / "config.md").read_text(encoding="utf-8")
     assert page == script["reference"](), "run python docs/config_reference.py"
+    assert not re.findall(r"^\| `(\w+)` .*\|\s*\|$", page, flags=re.M), "every key says what it means"
     for model in (AutoencoderRunConfig, DiffusionRunConfig):
         for key in model.model_fields:
             assert f"`{key}`" in page

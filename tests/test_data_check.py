@@ -155,6 +155,13 @@ def test_what_can_be_wrong_with_coco_panoptic(tmp_path: Path, case: str) -> None
     assert all(finding.kind in KINDS and "\n" not in finding.message and finding.message for finding in report.findings)
 
 
+def test_a_finding_is_one_line_of_moderate_length(tmp_path: Path) -> None:
+    data_trees.coco(tmp_path)
+    change(lambda d: segment(d).update(bbox=[2, 1, 1, "9" * 2000], area=10**400))(tmp_path)
+    messages = [finding.message for finding in check_dataset(f"coco-panoptic:{tmp_path}").findings]
+    assert len(messages) == 2 and all(len(message) < 300 and "\n" not in message for message in messages)
+
+
 def test_two_people_may_annotate_an_image_where_that_is_expected(tmp_path: Path) -> None:
     data_trees.annotators(tmp_path)
     path = tmp_path / "panoptic_val_all.json"

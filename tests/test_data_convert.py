@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ import data_trees
 import numpy as np
 import pytest
 from command import files_in
+from forked import ended
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from ldmseg.data.check import check_dataset
-from ldmseg.data.convert import TARGETS, convert_dataset
+from ldmseg.data.convert import TARGETS, convert_dataset, staging
 from ldmseg.data.convert.staging import staged
 from ldmseg.data.datasets import AnnotatedDataset, FileDataset, PanopticDataset, load_dataset
 from ldmseg.errors import InputError
@@ -289,25 +290,23 @@ def test_names_that_meet(tmp_path: Path) -> None:
         convert_dataset(f"labels:{tmp_path / 'source'}", tmp_path / "out", "cityscapes", split="val")
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from ldmseg.data.convert import convert_dataset, staging
-left = int(sys.argv[3])
+def killed_at(call: int, spec: str, out: Path) -> None:
+    """Convert, and die in place of that one of the calls that change what can be seen."""
+    left = call
 
-def counting(function):
-    def call(*args, **kwargs):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **kwargs)
-    return call
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
 
-for module, name in ((os, "rename"), (staging, "write_json"), (staging.shutil, "rmtree")):
-    setattr(module, name, counting(getattr(module, name)))
-convert_dataset(sys.argv[1], Path(sys.argv[2]), "coco-panoptic", split="val")
-"""
+        return counted
+
+    for module, name in ((os, "rename"), (staging, "write_json"), (staging.shutil, "rmtree")):
+        setattr(module, name, counting(getattr(module, name)))
+    convert_dataset(spec, out, "coco-panoptic", split="val")
 
 
 @pytest.mark.parametrize("survived", range(5))
@@ -317,8 +316,7 @@ def test_a_killed_conversion_can_be_run_again(tmp_path: Path, survived: int) -> 
     convert_dataset(spec, tmp_path / "whole", "coco-panoptic", split="val")
     out.mkdir()
     (out / "mine.txt").touch()
-    command = [sys.executable, "-c", KILLED, spec, str(out), str(survived)]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert ended(lambda: killed_at(survived, spec, out)) == -signal.SIGKILL
     assert list(out.glob(".converting.*"))
     if survived < 4:
         convert_dataset(spec, out, "coco-panoptic", split="val")

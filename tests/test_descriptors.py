@@ -25,10 +25,9 @@ from ldmseg.diffusion.guidance import check_descriptor, guided
 from ldmseg.errors import InputError
 from ldmseg.evaluate import evaluate
 from ldmseg.formats.captions import Captions, read_captions
+from ldmseg.models.clip import PIXEL_MEAN, PIXEL_STD
 from ldmseg.models.denoiser import Condition, build_denoiser
 from ldmseg.models.descriptors import (
-    PIXEL_MEAN,
-    PIXEL_STD,
     ClipImageDescriptor,
     ClipTextDescriptor,
     Descriptor,

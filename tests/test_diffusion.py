@@ -277,3 +277,9 @@ def test_a_climb_is_the_forward_process() -> None:
 def test_a_climb_needs_noise() -> None:
     with pytest.raises(InputError, match="resampling needs one per image"):
         sample(lambda x, t, e: x, torch.zeros(1, 1, 2, 2), [9, 5, 9, 5], NoiseSchedule())
+
+
+@pytest.mark.parametrize("timesteps", [0, 2**31, 2**53, 10**400, "1000", 1000.0, None])
+def test_a_schedule_of_a_strange_length_is_refused(timesteps: object) -> None:
+    with pytest.raises(InputError, match="num_train_timesteps: expected 1 to 1,000,000, got"):
+        NoiseSchedule(num_train_timesteps=timesteps)

@@ -81,6 +81,7 @@ def test_training_from_the_cache_is_that_on_the_photos(capsys: pytest.CaptureFix
         on_features(seen[1])
 
 
+@pytest.mark.slow
 def test_a_run_may_go_on_with_a_cache(capsys: pytest.CaptureFixture[str], tmp_path: Path, overrides: list[str]) -> None:
     cache = made(capsys, tmp_path / "cache", overrides)
     first = config(overrides)

@@ -31,7 +31,7 @@ def _moved(before: torch.nn.Module, after: torch.nn.Module) -> bool:
     return not all(torch.equal(mine, other) for mine, other in pairs)
 
 
-@pytest.mark.parametrize("preset", ["finetune", "nuclei"])
+@pytest.mark.parametrize("preset", ["finetune", pytest.param("nuclei", marks=pytest.mark.slow)])
 def test_a_model_goes_on_with_ones_own_photos(preset: str, own: list[str], tmp_path: Path) -> None:
     start = tiny_pipeline(tmp_path / "start")
     config = load_config(preset, [*own, *QUICK, f"init={start}", "validation.samples=1"])
@@ -68,6 +68,7 @@ def test_an_autoencoder_with_other_latents_is_refused(own: list[str], tmp_path: 
         DiffusionStage(load_config("nuclei", [*own, *QUICK, f"init={start}", f"autoencoder={tmp_path / 'other'}"]))
 
 
+@pytest.mark.slow
 def test_finer_latents_are_a_setting(own: list[str], tmp_path: Path) -> None:
     """f = 4: one width less in stage 1; stage 2 follows."""
     fresh = ["init=null", "train_part=all", "model.encoder_widths=[8, 8, 16]", *TINY]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz_mutations import png_chunks, png_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -68,3 +69,12 @@ def test_a_truncated_file_is_named(decoder: str, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(InputError, match=r"half\.png"):
         read_id_png(path)
+
+
+def test_a_chunk_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    """The decoder of imagecodecs raises UnicodeDecodeError on it."""
+    write_id_png(tmp_path / "a.png", np.ones((2, 3), dtype=np.int32))
+    header, *rest = png_chunks((tmp_path / "a.png").read_bytes())
+    (tmp_path / "a.png").write_bytes(png_of([header, (b"\xf0DAT", b"x"), *rest]))
+    with pytest.raises(InputError, match="cannot read"):
+        read_id_png(tmp_path / "a.png")

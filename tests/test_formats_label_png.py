@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz_mutations import png_chunks, png_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -122,3 +123,14 @@ def test_id_pictures(tmp_path: Path) -> None:
     Image.new("L", (2, 2)).save(tmp_path / "gray.png")
     with pytest.raises(InputError, match="expected an RGB picture"):
         read_id_png(tmp_path / "gray.png")
+
+
+def test_more_transparencies_than_colours_are_refused(tmp_path: Path) -> None:
+    picture = Image.new("P", (2, 2))
+    picture.putpalette([0, 0, 0, 255, 0, 0])
+    picture.save(tmp_path / "a.png", transparency=bytes(2))
+    header, *rest = png_chunks((tmp_path / "a.png").read_bytes())
+    damaged = [(kind, bytes(300) if kind == b"tRNS" else content) for kind, content in rest]
+    (tmp_path / "a.png").write_bytes(png_of([header, *damaged]))
+    with pytest.raises(InputError, match="palette index"):
+        read_label_png(tmp_path / "a.png")

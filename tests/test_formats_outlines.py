@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from oracle import ask
 
 from ldmseg.errors import InputError
 from ldmseg.formats.outlines import coco_objects, detections, polygons
@@ -88,3 +90,44 @@ def test_detections_are_supervision_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(InputError, match="pip install supervision"):
         detections(pmap)
+
+
+SUPERVISION = """
+import sys
+import numpy as np
+import supervision
+sys.path.insert(0, given["source"])
+from ldmseg.panoptic import PanopticMap, Segment
+
+ids = np.array(given["ids"])
+found = PanopticMap(ids, tuple(Segment(i, c, score=s) for i, c, s in given["segments"])).to_detections()
+empty = PanopticMap(np.zeros((3, 4), int)).to_detections()
+drawn = supervision.MaskAnnotator(opacity=1.0).annotate(np.zeros((*ids.shape, 3), np.uint8), found)
+answer = {
+    "type": type(found).__name__,
+    "length": len(found),
+    "empty": len(empty),
+    "area": found.area.tolist(),
+    "boxes": found.xyxy.tolist(),
+    "same boxes": supervision.mask_to_xyxy(found.mask).tolist(),
+    "category 2": found[found.class_id == 2].data["segment_id"].tolist(),
+    "sure": found[found.confidence > 0.6].data["segment_id"].tolist(),
+    "drawn": (drawn.any(axis=2)).tolist(),
+}
+"""
+
+
+@pytest.mark.slow
+def test_supervision_itself_takes_them() -> None:
+    """In supervision's own environment: its Detections check, select, measure and draw what `to_detections` made."""
+    ids = np.array([[0, 5, 5, 0], [7, 7, 5, 0], [7, 0, 0, 9]])
+    segments = [(5, 2, 0.5), (7, 2, 0.75), (9, 1, 0.25)]
+    source = str(Path(__file__).resolve().parents[1] / "src")
+    found = ask("supervision", SUPERVISION, {"source": source, "ids": ids.tolist(), "segments": segments})
+    assert (found["type"], found["length"], found["empty"]) == ("Detections", 3, 0)
+    assert found["area"] == [3, 3, 1]
+    assert found["boxes"] == [[1, 0, 3, 2], [0, 1, 2, 3], [3, 2, 4, 3]]
+    inclusive = (np.array(found["boxes"]) - [0, 0, 1, 1]).tolist()  # supervision's own boxes of masks end in their last pixel
+    assert found["same boxes"] == inclusive
+    assert found["category 2"] == [5, 7] and found["sure"] == [7]
+    assert found["drawn"] == (ids > 0).tolist()

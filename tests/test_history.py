@@ -123,6 +123,25 @@ def test_starts_of_other_versions_and_damaged_ones(tmp_path: Path) -> None:
     assert [(start.step, start.device) for start in read_starts(tmp_path)] == [(0, "cpu"), (5, None)]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"step": 5, "networks": [{"name": "a", "parameters": {"b": 1}}]}',
+        '{"step": 5, "networks": [{"name": "a", "parameters": null}]}',
+        '{"step": 5, "networks": [{"name": 7, "parameters": 1}]}',
+        '{"step": 5, "networks": [{"name": null, "parameters": 1}]}',
+        '{"step": 5, "time": 2026}',
+        '{"step": 5, "processes": "two"}',
+        '{"step": 5, "samples_per_step": -1}',
+        f'{{"step": 1{"0" * 400}}}',
+    ],
+)
+def test_a_start_of_other_types_is_left_out(tmp_path: Path, line: str) -> None:
+    (tmp_path / "starts.jsonl").write_text(line + "\n")
+    assert read_starts(tmp_path) == ()
+
+
 @given(
     st.builds(
         Start,
@@ -130,7 +149,7 @@ def test_starts_of_other_versions_and_damaged_ones(tmp_path: Path) -> None:
         time=st.none() | st.text(),
         processes=st.none() | st.integers(1, 10**4),
         machine=st.none() | st.text(),
-        networks=st.lists(st.builds(Network, st.text(), st.integers(0), st.none() | st.integers(0))).map(tuple),
+        networks=st.lists(st.builds(Network, st.text(), st.integers(0, 2**62), st.none() | st.integers(0, 2**62))).map(tuple),
     )
 )
 def test_a_start_comes_back_as_it_was(start: Start) -> None:

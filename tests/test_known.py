@@ -72,12 +72,28 @@ def test_a_given_segment_that_was_drawn_takes_nothing_more() -> None:
     assert (done.ids[12:] == 5).all()
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 20), st.floats(0, 1), st.booleans(), st.integers(0, 2**32 - 1))
+CASES = (st.integers(1, 40), st.integers(1, 40), st.integers(0, 20), st.floats(0, 1), st.booleans(), st.integers(0, 2**32 - 1))
+
+
+@given(*CASES)
 @example(height=1, width=33, count=19, unknown=0.0, doubted=True, seed=320)  # more segments than pixels of the model's square
-@settings(max_examples=2000)
+@settings(max_examples=200)
 def test_given_pixels_and_ids_survive_whatever_was_drawn(
     height: int, width: int, count: int, unknown: float, doubted: bool, seed: int
 ) -> None:
+    given_survives(height, width, count, unknown, doubted, seed)
+
+
+@pytest.mark.slow
+@given(*CASES)
+@settings(max_examples=2000)
+def test_given_pixels_and_ids_survive_in_many_more_cases(
+    height: int, width: int, count: int, unknown: float, doubted: bool, seed: int
+) -> None:
+    given_survives(height, width, count, unknown, doubted, seed)
+
+
+def given_survives(height: int, width: int, count: int, unknown: float, doubted: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     names = rng.choice(np.array([5, 17, 900, 70_000, 2**31 - 1, *range(100, 120)]), count, replace=False) if count else np.zeros(1, int)
     partial = PanopticMap(np.where(rng.random((height, width)) < unknown, VOID, rng.choice(names, (height, width))))

@@ -25,7 +25,7 @@ from ldmseg.data.latent_cache import LatentCache, encoder_identity, read_manifes
 from ldmseg.data.latent_writer import CacheSettings, build_latent_cache
 from ldmseg.data.transforms import View
 from ldmseg.errors import InputError
-from ldmseg.locking import locked
+from ldmseg.locking import LOCK, locked
 from ldmseg.models.image_encoder import FrozenImageEncoder, ImageEncoder, load_image_encoder
 from ldmseg.training.loop import train
 from ldmseg.training.stages.diffusion import DiffusionStage
@@ -274,6 +274,7 @@ def test_an_interrupted_one_goes_on(world: World, tmp_path: Path, monkeypatch: p
     assert [shard.file for shard in read_manifest(folder).shards] == SHARDS[:1]
     assert "is not complete (1 of 3 shards)" in refusal(world, folder)
     (folder / ".latents-00001.0123456789ab.tmp.safetensors").write_bytes(b"of a killed process")
+    (folder / LOCK).touch()
     first = (folder / SHARDS[0]).stat().st_mtime_ns
     calls = count_encoded(monkeypatch)
     progress: list[tuple[int, int]] = []

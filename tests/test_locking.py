@@ -40,6 +40,18 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
+def test_what_a_killed_holder_left_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
+    places = [tmp_path / name for name in (".a.0123456789ab.tmp.png", "samples/.b.0123456789ab.tmp.png", "other/.c.0123456789ab.tmp.png")]
+    for path in places:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with locked(tmp_path, ("samples", "missing")):  # no holder was killed: somebody may be writing them
+        assert all(path.exists() for path in places)
+    (tmp_path / LOCK).touch()
+    with locked(tmp_path, ("samples", "missing")):
+        assert [path.exists() for path in places] == [False, False, True]
+
+
 def test_a_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     """Workers of a data loader are forked, and may outlive a killed process for some seconds."""
     script = (

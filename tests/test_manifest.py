@@ -4,19 +4,19 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from command import refused
+from forked import ended
 from safetensors import SafetensorError
 from tiny import build_tiny, tiny_pipeline
 
 from ldmseg.errors import InputError
 from ldmseg.models import manifest
+from ldmseg.models.denoiser import Denoiser
 from ldmseg.models.image_encoder import ConvImageEncoder, load_image_encoder
 from ldmseg.models.loading import load_mask_autoencoder
 from ldmseg.models.manifest import MANIFEST, check_manifest, exported
@@ -35,22 +35,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[2])
-from tiny import build_tiny
-from ldmseg.models.denoiser import Denoiser
-Denoiser.save_pretrained = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-build_tiny(seed=1).save_pretrained(sys.argv[1])
-"""
-
-
 def test_a_killed_export_leaves_what_was_there(tmp_path: Path) -> None:
     """It left a new image encoder beside the old denoiser, and both were accepted."""
     folder = tmp_path / "run" / "pipeline"
     before = contents(tiny_pipeline(folder))
-    process = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(Path(__file__).parent)], check=False)
-    assert process.returncode == -signal.SIGKILL
+
+    def killed_while_exporting() -> None:
+        Denoiser.save_pretrained = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        build_tiny(seed=1).save_pretrained(folder)
+
+    assert ended(killed_while_exporting) == -signal.SIGKILL
     assert contents(folder) == before
     assert torch.equal(weights(tiny_pipeline(folder, seed=1)), weights(tiny_pipeline(tmp_path / "other", seed=1)))
     assert [path.name for path in folder.parent.iterdir()] == ["pipeline"]  # what the killed process left is gone

@@ -14,9 +14,10 @@ import torch
 from official_files import CONFIG, Sources, autoencoder_state, build_sources, save, stage_1, stage_2
 from safetensors import safe_open
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, shortened
 from ldmseg.models.denoiser import Condition
 from ldmseg.models.official import OfficialNetworks, OfficialSettings, build_networks, open_official, reading
+from ldmseg.models.official.names import listed
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -119,8 +120,14 @@ def test_the_released_mask_autoencoders_own_names_and_sizes(tmp_path: Path, shar
         assert torch.allclose(latents, expected.get_tensor("latents") * 0.18215, atol=1e-4)
 
 
-@pytest.mark.parametrize("stored", [torch.float32, torch.float16])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float16),
+        *(pytest.param(kind, kind, marks=pytest.mark.slow) for kind in (torch.float32, torch.float16)),
+    ],
+)
 def test_types(tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch, stored: torch.dtype, dtype: torch.dtype) -> None:
     monkeypatch.setattr(reading, "BATCH", 4_000_000)  # several batches
     entries = stage_2(sources)
@@ -222,6 +229,10 @@ def test_code_is_refused_and_not_run(tmp_path: Path, sources: Sources) -> None:
 def test_objects_are_refused_by_name(tmp_path: Path, sources: Sources) -> None:
     line = refusal(save(tmp_path / "model.pt", stage_2(sources, p=OfficialSettings())))
     assert "ldmseg.models.official.reading.OfficialSettings" in line
+
+
+def test_names_of_objects_are_text_that_can_be_shown() -> None:
+    assert listed(["torch\0utils.f", "x" * 5000]) == f"torch?utils.f, {shortened('x' * 5000)}"
 
 
 def _archive(path: Path) -> None:

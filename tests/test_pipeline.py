@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.pipelines import pipeline_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -152,6 +154,38 @@ def test_damaged_folders_are_one_line(tmp_path: Path, victim: str) -> None:
             LDMSegPipeline.from_pretrained(tmp_path)
         assert "\n" not in str(caught.value)
         (tmp_path / MANIFEST).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("changes", [{"beta_start": 10**400}, {"num_train_timesteps": 2**31}])
+def test_a_schedule_that_makes_no_sense_is_one_line(tmp_path: Path, changes: dict[str, object]) -> None:
+    folder = tiny_pipeline(tmp_path / "model")
+    (folder / MANIFEST).unlink()
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    try:
+        LDMSegPipeline.from_pretrained(folder)(photo(32, 32))
+    except InputError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1200
+    else:
+        pytest.fail("it was loaded")
+
+
+@pytest.mark.parametrize("place", ["beside", "part", "current"])
+def test_code_that_a_model_names_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Of the pipeline's class, of a part in its folder, and of a module in the current folder, where `python -m ldmseg` would find it."""
+    folder = tiny_pipeline(tmp_path / "model")
+    (folder / MANIFEST).unlink()
+    index = json.loads((folder / "model_index.json").read_text())
+    index["_class_name" if place == "beside" else "unet"] = ["evil", "Evil"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    home = {"beside": folder, "part": folder / "unet", "current": tmp_path}[place]
+    (home / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Evil: ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    monkeypatch.setattr(pipeline_utils, "load_sub_model", lambda **_: pytest.fail("a part was loaded"))
+    with pytest.raises(InputError, match=r"--model: model_index.json: .* expected .*, got"):
+        LDMSegPipeline.from_pretrained(folder)
+    assert not (tmp_path / "ran").exists()
 
 
 @given(

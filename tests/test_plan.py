@@ -80,7 +80,10 @@ def from_sd(sources: Path, **settings: Any) -> Any:
     [
         diffusion_config,
         from_sd,
-        lambda folder: from_sd(folder, descriptors={"kind": "clip-image", "source": str(folder / "clip"), "patches": True}),
+        pytest.param(
+            lambda folder: from_sd(folder, descriptors={"kind": "clip-image", "source": str(folder / "clip"), "patches": True}),
+            marks=pytest.mark.slow,
+        ),
         lambda folder: diffusion_config(folder, descriptors={"kind": "learned", "width": 10}),
         lambda folder: diffusion_config(folder, init=str(folder / "pipeline"), denoiser={}),
         lambda folder: diffusion_config(folder, optim={"batch_size": 2, "gradient_checkpointing": True}),
@@ -198,6 +201,7 @@ def test_the_peak_follows_batch_precision_and_checkpointing(sources: Path) -> No
     assert activations(from_sd, gradient_checkpointing=True) < 0.9 * activations(from_sd)
 
 
+@pytest.mark.slow
 def test_the_sum_is_told_per_process(sources: Path) -> None:
     config = diffusion_config(sources)
     one, two = plan(config).memory, plan(config, processes=2).memory

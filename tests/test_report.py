@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from fuzz_mutations import png_chunks, png_of
 from PIL import Image
 from run_folder import train_line, val_line, write_run, write_sheet
 from safetensors.numpy import save_file
@@ -108,6 +109,20 @@ def test_of_many_samples_some_are_shown(tmp_path: Path) -> None:
     page, _ = report(run)
     assert len(page.values("img", "src")) == MOST_SHEETS
     assert f"{MOST_SHEETS} of 40 sheets" in page.text and "Step 40 " in page.text and "Step 1 " in page.text
+
+
+def test_a_sheet_and_counts_of_a_strange_size_are_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "diffusion", [train_line(20, 1.0), train_line(40, 2.0)], sheets=(20,))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["optim"]["batch_size"] = 10**400
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    (run / "division.json").write_text("[" * 100_000)
+    sheet = run / "samples" / "step-0000020.png"
+    header, *rest = png_chunks(sheet.read_bytes())
+    sheet.write_bytes(png_of([(b"IHDR", (200_000).to_bytes(4, "big") * 2 + header[1][8:]), *rest]))
+    record = read_run(run)
+    assert record.samples_per_step is None
+    assert write_report(record, tmp_path / "report.html") == ("samples/step-0000020.png cannot be read and is left out",)
 
 
 def test_damage_is_told_and_left_out(tmp_path: Path) -> None:

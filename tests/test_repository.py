@@ -97,6 +97,26 @@ def test_every_direct_dependency_is_pinned() -> None:
     assert not names - pinned, f"constraints.txt does not pin {', '.join(sorted(names - pinned))}"
 
 
+def test_the_dockerfile_agrees_with_the_readme_and_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = page("Dockerfile").splitlines()
+    shown = [shlex.split(line.removeprefix("#   ")) for line in lines if line.startswith("#   docker")]
+    assert len(shown) == 2 and shown == [words for words in commands("README.md") if words[0] == "docker"]
+    steps = [line.split(maxsplit=1) for line in lines if line and line[0] != "#"]
+    copied = {name for kind, rest in steps if kind == "COPY" for name in rest.split()[:-1]}
+    assert all((ROOT / name).exists() for name in copied)
+    assert copied >= {"pyproject.toml", project["readme"], *project["license-files"], "src"}  # without these nothing can be built
+    (install,) = (shlex.split(rest) for kind, rest in steps if kind == "RUN")
+    assert install[:2] == ["pip", "install"] and install[install.index("--constraint") + 1] in copied
+    extras = re.fullmatch(r"\.\[([\w,]+)\]", install[-1])
+    assert extras is not None and set(extras[1].split(",")) <= set(project["optional-dependencies"])
+    ((_, base),) = (step for step in steps if step[0] == "FROM")
+    version = re.fullmatch(r"python:3\.(\d+)-slim", base)
+    assert version is not None and int(version[1]) >= int(project["requires-python"].removeprefix(">=3."))
+    ((_, program),) = (step for step in steps if step[0] == "ENTRYPOINT")
+    assert json.loads(program)[0] in project["scripts"]
+
+
 @pytest.mark.parametrize("name", PUBLIC_NAMES)
 def test_public_names(name: str) -> None:
     assert getattr(ldmseg, name) is not None
@@ -241,6 +261,7 @@ def test_no_test_depends_on_the_clock() -> None:
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 OWN_TRAINING = {  # their networks are trained or made by the benchmark itself
     "convert_checkpoint",
+    "evaluation_size",
     "feature_cache",
     "full_size_step",
     "id_policies",
@@ -248,6 +269,7 @@ OWN_TRAINING = {  # their networks are trained or made by the benchmark itself
     "latent_cache",
     "nuclei",
     "panoptic_quality",
+    "rivals",
     "scenes",
     "speed_full_size",
     "speed_processes",

@@ -89,6 +89,7 @@ def test_without_trackers_the_folder_still_has_curves(tmp_path: Path) -> None:
     assert (run / "curves.png").is_file() and not (run / "trackers").exists()
 
 
+@pytest.mark.slow
 def test_trackers_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
     start(tmp_path, trackers=[])

@@ -100,6 +100,7 @@ def test_maps_of_more_segments_than_ids_are_trained_on_and_exported(tmp_path: Pa
     assert json.loads((exported / "mask_autoencoder" / "config.json").read_text())["scaling_factor"] != 1.0
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     config = load_config(
         _write(tmp_path, {**AUTOENCODER, "augment": {}, "optim": {**AUTOENCODER["optim"], "steps": 120, "lr": 1e-2, "decay": "constant"}})

@@ -12,7 +12,7 @@ from PIL import Image
 from ldmseg.errors import InputError
 from ldmseg.palette import NO_CATEGORY, PALETTE, VOID_COLOR
 from ldmseg.panoptic import PanopticMap, Segment
-from ldmseg.visualize import color_map, completion_panels, confidence_map, confidence_picture, contact_sheet, in_columns, overlay
+from ldmseg.visualize import captioned, color_map, completion_panels, confidence_map, confidence_picture, contact_sheet, in_columns, overlay
 
 
 @pytest.fixture
@@ -102,6 +102,14 @@ def test_a_sheet_of_wide_pictures_has_wide_tiles() -> None:
     assert contact_sheet([[wide, wide], [wide, None]], tile=30, margin=2).size == (2 + 2 * 32, 2 + 2 * 12)
 
 
+def test_a_row_is_as_high_as_its_pictures() -> None:
+    wide, square = Image.new("RGB", (30, 10), "red"), Image.new("RGB", (30, 30), "blue")
+    sheet = contact_sheet([[wide, wide], [square, wide], [wide, wide]], tile=30, margin=2)
+    assert sheet.size == (2 + 2 * 32, 2 + 12 + 32 + 12)
+    assert [sheet.getpixel((17, y)) for y in (2, 11, 14, 43, 46, 55)] == [(255, 0, 0)] * 2 + [(0, 0, 255)] * 2 + [(255, 0, 0)] * 2
+    assert sheet.getpixel((50, 20)) == (255, 255, 255) and sheet.getpixel((50, 28)) == (255, 0, 0)  # in the middle of its row
+
+
 def test_rows_side_by_side() -> None:
     one, two, three = (Image.new("RGB", (4, 4), color) for color in ("red", "green", "blue"))
     rows, titles = in_columns([[one, two], [two, three], [three]], ["photo", "map"], columns=2)
@@ -174,3 +182,16 @@ def test_panels_show_what_there_is(halves: PanopticMap) -> None:
     everything = completion_panels(photo, halves, given=halves, confidence=np.ones((8, 12)), tile=64)
     assert everything.height > alone.height  # by the bar of the confidence
     assert (everything.width - 4) == 2 * (alone.width - 4)  # four panels against two, and one margin
+
+
+def test_names_lie_on_their_segments_and_small_ones_have_none() -> None:
+    ids = np.ones((80, 120), dtype=int)
+    ids[:40], ids[78:, 118:] = 2, 3
+    pmap = PanopticMap(ids, (Segment(1, 10), Segment(2), Segment(3, 10)))
+    picture = color_map(pmap)
+    found = np.asarray(captioned(picture, pmap, {10: "dog", 11: "cat"}))
+    changed = (found != np.asarray(picture)).any(-1)
+    assert changed[40:78, :118].any() and not changed[:40].any() and not changed[78:, 118:].any()
+    ys, xs = np.nonzero(changed)
+    assert abs(ys.mean() - 59.5) < 5 and abs(xs.mean() - 59.5) < 5
+    assert captioned(picture, pmap, {}) == picture

@@ -22,9 +22,11 @@ _HOMES = {
     "LearnedDescriptor": "ldmseg.models.descriptors",
     "MaskAutoencoder": "ldmseg.models.mask_autoencoder",
     "NoiseSchedule": "ldmseg.diffusion.schedule",
+    "OpenVocabulary": "ldmseg.models.open_vocabulary",
     "PanopticMap": "ldmseg.panoptic",
     "PanopticQuality": "ldmseg.metrics.panoptic_quality",
     "Segment": "ldmseg.panoptic",
+    "SegmentClassifier": "ldmseg.models.classifier",
     "Segmenter": "ldmseg.segmenters.base",
     "Thresholds": "ldmseg.options",
     "VOID": "ldmseg.panoptic",
@@ -51,9 +53,11 @@ __all__ = [
     "LearnedDescriptor",
     "MaskAutoencoder",
     "NoiseSchedule",
+    "OpenVocabulary",
     "PanopticMap",
     "PanopticQuality",
     "Segment",
+    "SegmentClassifier",
     "Segmenter",
     "Thresholds",
     "VaeMaskAutoencoder",
@@ -77,10 +81,12 @@ if TYPE_CHECKING:
     from ldmseg.metrics.average_precision import AveragePrecision
     from ldmseg.metrics.panoptic_quality import PanopticQuality
     from ldmseg.models.backbone_encoder import BackboneImageEncoder
+    from ldmseg.models.classifier import SegmentClassifier
     from ldmseg.models.denoiser import Denoiser, build_denoiser
     from ldmseg.models.descriptors import ClipImageDescriptor, ClipTextDescriptor, LearnedDescriptor
     from ldmseg.models.image_encoder import ConvImageEncoder, FrozenImageEncoder, ImageEncoder
     from ldmseg.models.mask_autoencoder import MaskAutoencoder
+    from ldmseg.models.open_vocabulary import OpenVocabulary
     from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
     from ldmseg.options import InferenceOptions, Thresholds
     from ldmseg.panoptic import VOID, PanopticMap, Segment

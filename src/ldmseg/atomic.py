@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ldmseg.errors import InputError
+
+_MARK = ".tmp"
+_TEMPORARY = re.compile(rf"\..*\.[0-9a-f]{{12}}{re.escape(_MARK)}(\.[^.]*)?", re.DOTALL)
+"""The names of temporary files."""
 
 
 @contextmanager
@@ -30,7 +35,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(f"output: cannot write '{os.fspath(path)}': {'a folder' if target.is_dir() else 'no regular file'} is there")
     with writing_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.stem[:80]}.{secrets.token_hex(6)}.tmp{target.suffix}")
+        temporary = target.with_name(f".{target.stem[:80]}.{secrets.token_hex(6)}{_MARK}{target.suffix}")
         # The mode of a new file is 0666 less the umask. An existing file keeps its own.
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         os.close(handle)
@@ -46,6 +51,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Remove the temporary files that killed processes left in these folders, and not below them; no other process may be writing there."""
+    for folder in folders:
+        with suppress(OSError):  # no such folder
+            for path in folder.iterdir():
+                if _TEMPORARY.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:

@@ -26,5 +26,21 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
+PER_GPU = 2
+"""Processes of an archive's run on one GPU: while one reads or writes, the other draws."""
+
+
+def on_processor(device: torch.device) -> bool:
+    """Whether a device is the machine's processor."""
+    return device.type == "cpu"
+
+
+def same_kind(device: torch.device) -> list[str]:
+    """The names of all devices of a kind on this machine."""
+    if device.type != "cuda":
+        return [str(device)]
+    return [f"{device.type}:{index}" for index in range(torch.cuda.device_count())]
+
+
 def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:120]

@@ -20,6 +20,11 @@ def quoted(value: object) -> str:
     return shortened(_REPR.repr(value))
 
 
+def printable(text: object) -> str:
+    """Text with a question mark for every character that cannot be shown: a message quotes what libraries say of damaged files."""
+    return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
 def shortened(text: object, limit: int = QUOTED) -> str:
     """Text in one line of at most `limit` characters, where longer ones lose their middle."""
     line = str(text)

@@ -6,11 +6,11 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ldmseg.atomic import writing_errors
+from ldmseg.atomic import remove_leftovers, writing_errors
 from ldmseg.errors import InputError
 
 if os.name == "nt":
@@ -29,10 +29,14 @@ _IN_USE = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+def locked(folder: str | os.PathLike[str], parts: Sequence[str] = ()) -> Iterator[None]:
     """Hold a folder while the block runs; missing folders are created, and removed again if they are empty at the end.
 
-    Where the file system has no locks (some network drives), the block runs without one.
+    Where the process that held it before was killed, the temporary files that it left (`ldmseg.atomic`) are removed first. Where the file
+    system has no locks (some network drives), the block runs without one.
+
+    Args:
+        parts: folders below it in which its holders write files, too.
 
     Raises:
         InputError: another process, or another thread of this one, holds the folder; or it cannot be written to.
@@ -46,8 +50,10 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     try:
         with writing_errors(folder):
             path.mkdir(parents=True, exist_ok=True)
-            handle = _acquire(path / LOCK, folder)
+            handle, stale = _acquire(path / LOCK, folder)
         try:
+            if stale:
+                remove_leftovers(path, *(path / part for part in parts))
             yield
         finally:
             _release(path / LOCK, handle)
@@ -68,8 +74,10 @@ def is_locked(folder: Path) -> bool:
         return True
 
 
-def _acquire(file: Path, folder: str | os.PathLike[str]) -> int:
+def _acquire(file: Path, folder: str | os.PathLike[str]) -> tuple[int, bool]:
+    """The open file with the lock, and whether the file was there before, as a killed process leaves it."""
     while True:
+        stale = file.exists()
         handle = os.open(file, os.O_CREAT | os.O_RDWR, 0o666)
         try:
             _lock(handle)
@@ -79,12 +87,12 @@ def _acquire(file: Path, folder: str | os.PathLike[str]) -> int:
                 os.close(handle)
                 raise InputError(_in_use(folder, holder)) from None
             logger.debug("no locks in %s: %s", folder, error)
-            return handle
+            return handle, False
         if _is_there(handle, file):
             with suppress(OSError):  # the disk is full: the lock counts, not what is written
                 os.ftruncate(handle, 0)
                 os.write(handle, str(os.getpid()).encode("ascii"))
-            return handle
+            return handle, stale
         os.close(handle)
 
 

@@ -21,21 +21,24 @@ from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category
 from ldmseg.images import ImageInput, load_images
 from ldmseg.inference import draw
-from ldmseg.inference.finish import Answer, finish, finish_depth
+from ldmseg.inference.finish import Answer, finish, finish_depth, with_names
 from ldmseg.inference.known import KnownMap, PartialInput, check_count, known_maps, load_partials
+from ldmseg.inference.naming import Classes, ClassesInput, ClassifierClasses, chosen_classes, named
 from ldmseg.inference.output import LDMSegOutput
 from ldmseg.inference.samples import STEP_TENSORS, Call, Generators, Sample, StepCallback, checked_method, make_samples
 from ldmseg.inference.tasks import check_tasks, chosen_task, options_for
 from ldmseg.inference.tiles import draw_in_tiles
+from ldmseg.models.classifier import SegmentClassifier
 from ldmseg.models.denoiser import Denoiser
 from ldmseg.models.descriptors import Descriptor
 from ldmseg.models.image_encoder import ImageEncoder
-from ldmseg.models.loading import loading_errors, model_folder
+from ldmseg.models.loading import check_components, loading_errors, model_folder
 from ldmseg.models.manifest import check_manifest, exported
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.quiet import no_loading_bar
 from ldmseg.models.targets import TargetCodec, build_codecs
 from ldmseg.options import InferenceKwargs, InferenceOptions, renamed, with_inference
+from ldmseg.panoptic import PanopticMap
 
 __all__ = ["LDMSegOutput", "LDMSegPipeline"]
 
@@ -51,6 +54,7 @@ class LDMSegPipeline(DiffusionPipeline):
         image_size: pixels of the square that an image is resized to, as in training.
         id_policy: how given segments of a partial map get the model's ids, as in training: `random` or `spatial`.
         descriptor: makes the tokens of a denoiser with cross-attention; none for one without.
+        classifier: names segments; none leaves them without categories.
         inference: the defaults of the calls, as `InferenceOptions` or its fields by name; kept in the model's configuration.
         tasks: what the model draws, as `ldmseg.models.targets.build_codecs` takes it; segments alone by default.
 
@@ -63,9 +67,10 @@ class LDMSegPipeline(DiffusionPipeline):
     unet: Denoiser
     scheduler: NoiseSchedule
     descriptor: Descriptor | None
+    classifier: SegmentClassifier | None
 
-    model_cpu_offload_seq = "image_encoder->descriptor->unet->mask_autoencoder"  # type: ignore[assignment]
-    _optional_components = ["descriptor"]  # noqa: RUF012  # as diffusers declares it
+    model_cpu_offload_seq = "image_encoder->descriptor->unet->mask_autoencoder->classifier"  # type: ignore[assignment]
+    _optional_components = ["descriptor", "classifier"]  # noqa: RUF012  # as diffusers declares it
     _callback_tensor_inputs = STEP_TENSORS
 
     def __init__(
@@ -78,6 +83,7 @@ class LDMSegPipeline(DiffusionPipeline):
         id_policy: str = "random",  # diffusers reads these annotations, and logs a line for a Literal
         descriptor: Descriptor | None = None,
         inference: InferenceOptions | dict | None = None,
+        classifier: SegmentClassifier | None = None,
         tasks: dict | None = None,
     ) -> None:
         super().__init__()
@@ -88,8 +94,10 @@ class LDMSegPipeline(DiffusionPipeline):
         options = inference if isinstance(inference, InferenceOptions) else InferenceOptions.from_dict(inference or {})
         check_descriptor(descriptor, unet)
         check_guidance(descriptor, options.guidance_scale)
+        if classifier is not None:
+            classifier.check(image_encoder)
         self.register_modules(mask_autoencoder=mask_autoencoder, image_encoder=image_encoder, unet=unet, scheduler=scheduler)
-        self.register_modules(descriptor=descriptor)
+        self.register_modules(descriptor=descriptor, classifier=classifier)
         self.register_to_config(image_size=image_size, id_policy=id_policy, inference=options.to_dict(), tasks=tasks)
         check_tasks(self.tasks, descriptor)
 
@@ -134,7 +142,10 @@ class LDMSegPipeline(DiffusionPipeline):
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
         """diffusers' own; a folder that version 0.1 wrote has the options one by one, under older names."""
         config = super().load_config(*args, **kwargs)
-        return with_inference(config) if isinstance(config, dict) else config
+        if not isinstance(config, dict):
+            return config
+        check_components(config, args[0] if args else "")
+        return with_inference(config)
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
         """diffusers' own; in full or not at all, with a manifest that `from_pretrained` checks (`ldmseg.models.manifest`).
@@ -169,6 +180,7 @@ class LDMSegPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         prompt: str | Sequence[str] | None = None,
         task: Task | None = None,
+        classes: ClassesInput = "own",
         **options: Unpack[InferenceKwargs],
     ) -> LDMSegOutput:
         """Segment photos (algorithm 2), or draw another task of the model.
@@ -185,6 +197,7 @@ class LDMSegPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs: of `latents`, `estimate`.
             prompt: one caption per image, for a model whose descriptor reads captions.
             task: one of `pipe.tasks`; left out, segments. `semantic` gives maps of categories, `depth` gives `ldmseg.dense.DepthMap`s.
+            classes: what names the segments: `own`, the model's classifier where it has one; `none`; or an `OpenVocabulary`.
             options: see `InferenceOptions`; an option that is left out is as in `pipe.options`.
 
         Raises:
@@ -193,7 +206,7 @@ class LDMSegPipeline(DiffusionPipeline):
         inputs = tuple(callback_on_step_end_tensor_inputs)
         chosen = self.chosen_task(task)
         call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt, chosen)
-        return self._answer(load_images(image), None, call, renamed(options))
+        return self._answer(load_images(image), None, call, renamed(options), chosen_classes(classes, self.own_classes, chosen))
 
     @torch.no_grad()
     def inpaint(
@@ -210,6 +223,7 @@ class LDMSegPipeline(DiffusionPipeline):
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         prompt: str | Sequence[str] | None = None,
+        classes: ClassesInput = "own",
         **options: Unpack[InferenceKwargs],
     ) -> LDMSegOutput:
         """Complete partial maps (section 3.3): void pixels are filled in, given ones come back exactly, given ids survive.
@@ -239,10 +253,45 @@ class LDMSegPipeline(DiffusionPipeline):
         known = known_maps(load_partials(partial), images, certain, refine=asked["method"] == "refine")
         inputs = tuple(callback_on_step_end_tensor_inputs)
         call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt)
-        return self._answer(images, known, call, asked)
+        return self._answer(images, known, call, asked, chosen_classes(classes, self.own_classes))
+
+    def name_segments(
+        self,
+        image: ImageInput | Sequence[ImageInput],
+        maps: PanopticMap | Sequence[PanopticMap],
+        classes: ClassesInput = "own",
+    ) -> list[PanopticMap]:
+        """Maps of any origin with a category and a score for each segment; stuff of one category becomes one segment.
+
+        Args:
+            image: as for a call.
+            maps: one per image; what categories they have is not used.
+            classes: as for a call.
+
+        Raises:
+            InputError: nothing names segments here, or there are not as many maps as images.
+        """
+        images, bare = load_images(image), [maps] if isinstance(maps, PanopticMap) else list(maps)
+        chosen = chosen_classes(classes, self.own_classes)
+        if chosen is None:
+            raise InputError("classes: expected a model with a classifier or an OpenVocabulary, got neither")
+        if len(bare) != len(images):
+            raise InputError(f"maps: expected one per image ({len(images)}), got {len(bare)}")
+        found = [named(pmap, chosen.probabilities(one, pmap), chosen.categories) for one, pmap in zip(images, bare, strict=True)]
+        self.maybe_free_model_hooks()
+        return found
+
+    @property
+    def own_classes(self) -> Classes | None:
+        """What names segments by the model's own classifier; None without one."""
+        if self.classifier is None:
+            return None
+        return ClassifierClasses(self.classifier, self.image_encoder, self.config["image_size"], self._execution_device)
 
     # --------------------------------------------------------------------------------------------------------------------- the road
-    def _answer(self, images: list[Tensor], known: list[KnownMap] | None, call: Call, asked: Mapping[str, Any]) -> LDMSegOutput:
+    def _answer(
+        self, images: list[Tensor], known: list[KnownMap] | None, call: Call, asked: Mapping[str, Any], classes: Classes | None
+    ) -> LDMSegOutput:
         # 1. Options, and every check
         options = self._resolved(asked, call, known)
         networks = self._networks()
@@ -272,17 +321,19 @@ class LDMSegPipeline(DiffusionPipeline):
             drawn = draw_in_tiles(samples, options.tile_size, options.tile_overlap, networks.num_ids - 1, drawn_maps)
         else:
             drawn = drawn_maps(samples)
-        self.maybe_free_model_hooks()
 
-        # 4. What the samples of each photo agree on, with its borders and components
+        # 4. What the samples of each photo agree on, with its borders and components, and the names of its segments
         answers: list[Answer] = []
         for index, image in enumerate(images):
             own = slice(index * options.ensemble_size, (index + 1) * options.ensemble_size)
             if call.task == "depth":
                 answers.append(finish_depth(drawn[own], samples[own]))
-            else:
-                answers.append(finish(drawn[own], samples[own], image, None if known is None else known[index], options))
-        return _output(answers, call, self.codecs[call.task].segments_are)
+                continue
+            given = None if known is None else known[index]
+            answer = finish(drawn[own], samples[own], image, given, options)
+            answers.append(answer if classes is None else with_names(answer, classes, image, given))
+        self.maybe_free_model_hooks()
+        return _output(answers, call, self.codecs[call.task].segments_are if classes is None else classes.categories)
 
     def _resolved(self, asked: Mapping[str, Any], call: Call, known: list[KnownMap] | None) -> InferenceOptions:
         if known is None and any(asked.get(name) is not None for name in ("method", "strength", "resamplings")):

@@ -80,6 +80,29 @@ def overlay(
     return Image.fromarray(np.round(mixed).astype(np.uint8))
 
 
+def captioned(picture: Image.Image, pmap: PanopticMap, names: Mapping[int, str]) -> Image.Image:
+    """A picture of segments with the name of each one's category on it, at the segment's pixel that is nearest to its centre.
+
+    A segment without a category, and one that is smaller than its name, gets none.
+
+    Args:
+        picture: as large as the map.
+        names: of categories, by their number.
+    """
+    result = picture.copy()
+    draw, text = ImageDraw.Draw(result), _text_height(min(picture.size))
+    font = ImageFont.load_default(size=text)
+    for segment, area, (left, top, width, height) in zip(pmap.segments, pmap.areas.tolist(), pmap.boxes.tolist(), strict=True):
+        name = names.get(-1 if segment.category_id is None else segment.category_id, "")
+        if not name or area < text * font.getlength(name):
+            continue
+        ys, xs = np.nonzero(pmap.ids[top : top + height, left : left + width] == segment.id)
+        nearest = int(((ys - ys.mean()) ** 2 + (xs - xs.mean()) ** 2).argmin())
+        place = left + int(xs[nearest]), top + int(ys[nearest])
+        draw.text(place, name, fill=(255, 255, 255), stroke_width=max(1, text // 8), stroke_fill=(0, 0, 0), font=font, anchor="mm")
+    return result
+
+
 def plot(
     pmap: PanopticMap,
     image: Image.Image | NDArray[np.uint8] | str | PathLike[str] | None = None,
@@ -189,7 +212,9 @@ def completion_panels(
 def contact_sheet(
     rows: Sequence[Sequence[Image.Image | None]], *, titles: Sequence[str] | None = None, tile: int = 128, margin: int = MARGIN
 ) -> Image.Image:
-    """Pictures in a grid on white, each as large as a tile allows; `None` leaves a gap. Tiles have the proportions that the pictures need.
+    """Pictures in a grid on white, each as large as a tile allows; `None` leaves a gap.
+
+    All columns are as wide as the widest picture, and a row is as high as the highest picture in it.
 
     Args:
         rows: the pictures, row by row; rows may differ in length.
@@ -208,20 +233,22 @@ def contact_sheet(
     if titles is not None and len(titles) != columns:
         raise InputError(f"titles: expected one per column ({columns}), got {len(titles)}")
     fitted = [[None if picture is None else _fit(picture, tile) for picture in row] for row in rows]
-    width, height = (max((p.size[axis] for row in fitted for p in row if p is not None), default=tile) for axis in (0, 1))
+    width = max((p.width for row in fitted for p in row if p is not None), default=tile)
+    heights = [max((p.height for p in row if p is not None), default=tile) for row in fitted]
     text_height = _text_height(tile)
     top = margin + (text_height + margin if titles is not None else 0)
-    sheet = Image.new("RGB", (margin + columns * (width + margin), top + len(rows) * (height + margin)), "white")
+    sheet = Image.new("RGB", (margin + columns * (width + margin), top + sum(heights) + len(rows) * margin), "white")
     if titles is not None:
         draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=text_height)
         for column, title in enumerate(titles):
             middle = margin + column * (width + margin) + width / 2, margin + text_height / 2
             draw.text(middle, title, fill=(40, 40, 40), font=font, anchor="mm")
-    for row_number, row in enumerate(fitted):
+    for row, height in zip(fitted, heights, strict=True):
         for column, picture in enumerate(row):
             if picture is not None:
-                left, upper = margin + column * (width + margin), top + row_number * (height + margin)
-                sheet.paste(picture, (left + (width - picture.width) // 2, upper + (height - picture.height) // 2))
+                left = margin + column * (width + margin) + (width - picture.width) // 2
+                sheet.paste(picture, (left, top + (height - picture.height) // 2))
+        top += height + margin
     return sheet
 
 

@@ -206,6 +206,7 @@ class Engine:
             "boundaries": "drawn",
             "ensemble_size": 1,
             "tile_size": 0.0,
+            "classes": "none",  # stuff that is one segment by name would change what people have not touched
         }
         check()
         if not wanted.partial.segments:

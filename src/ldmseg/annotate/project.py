@@ -40,6 +40,8 @@ from ldmseg.formats.coco_panoptic_writer import CLASS_AGNOSTIC, CocoPanopticWrit
 from ldmseg.formats.label_png import read_label_png
 from ldmseg.panoptic import PanopticMap, Segment
 
+PARTS = ("images", "panoptic", "pins", "journals")
+"""The folders of a project, whose holder writes in each (`ldmseg.locking.locked`)."""
 OPEN = 6
 """Photos whose states are kept in memory."""
 
@@ -206,6 +208,7 @@ class Project:
                 other.remove(_png_name(photo))
                 target.remove(_png_name(photo))
                 target.add(photo.path.name, entry.image_id, pmap)
+                target.arrange()
                 _remove_if_empty(other)
             self._store()
             self._saved[key] = snapshot.revision
@@ -216,10 +219,14 @@ class Project:
         Raises:
             InputError: something cannot be read or written.
         """
+        listed = {finished: self._writer(finished).maps for finished in (True, False)}
         for key, photo in self.photos.items():
             journal, png = self.folder / "journals" / f"{photo.stem}.journal", self.folder / "panoptic" / _png_name(photo)
-            if photo.shape is not None and journal.is_file() and not (png.is_file() and png.stat().st_mtime > journal.stat().st_mtime):
-                self.save(key)
+            if photo.shape is not None and journal.is_file():
+                finished = self.entries[key].finished
+                there = png.is_file() and png.name in listed[finished] and png.name not in listed[not finished]
+                if not there or png.stat().st_mtime <= journal.stat().st_mtime:
+                    self.save(key)
 
     def save_all(self) -> None:
         for key in self.unsaved():
@@ -264,7 +271,8 @@ class Project:
             }
             for key, entry in self.entries.items()
         }
-        old = _read(self.folder / "annotate.json").get("photos", {})
+        stored = _read(self.folder / "annotate.json").get("photos")
+        old = stored if isinstance(stored, dict) else {}
         classes = [{"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color or (200, 200, 200))} for c in self.classes]
         write_json(self.folder / "annotate.json", {"version": 1, "classes": classes, "photos": {**old, **photos}}, indent=1)
 
@@ -302,9 +310,9 @@ def _entries(photos: Sequence[Photo], stored: Any) -> dict[str, Entry]:
     stored = stored if isinstance(stored, dict) else {}
     known: dict[str, Entry] = {}
     for name, values in stored.items():
-        if isinstance(values, dict) and isinstance(values.get("image_id"), int):
-            fields = {key: values[key] for key in ("image_id", "finished", "begun", "pinned", "confident") if key in values}
-            known[name] = Entry(**fields)
+        if isinstance(values, dict) and isinstance(number := values.get("image_id"), int) and 0 <= number < 2**53:  # JSON's doubles
+            shares = [_share(values.get(key)) for key in ("pinned", "confident")]
+            known[name] = Entry(number, values.get("finished") is True, values.get("begun") is True, shares[0] or 0.0, shares[1])
     taken, found = {entry.image_id for entry in known.values()}, dict[str, Entry]()
     for photo in photos:
         name = photo.path.name
@@ -315,6 +323,11 @@ def _entries(photos: Sequence[Photo], stored: Any) -> dict[str, Entry]:
             taken.add(number)
         found[photo.key] = known[name]
     return found
+
+
+def _share(value: Any) -> float | None:
+    """A share of the pixels as it was stored, None for anything else."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
 def _link(photo: Path, target: Path) -> None:

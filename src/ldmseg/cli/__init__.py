@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ldmseg import __version__
-from ldmseg.cli import annotate, connect, convert_checkpoint, data, evaluate, helping, info, options, report, score, segment, train
+from ldmseg.cli import annotate, connect, convert_checkpoint, data, evaluate, helping, info, label, options, report, score, segment, train
 from ldmseg.errors import InputError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("segment")(segment.segment)
 app.command("inpaint")(segment.inpaint)
+app.command("label")(label.label)
 app.command("annotate")(annotate.annotate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("score")(score.score)

@@ -49,6 +49,7 @@ def annotate(
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise InputError("annotate: expected the extra of that name; install it with: pip install 'ldmseg[annotate]'") from error
+    from ldmseg.annotate.project import PARTS
     from ldmseg.annotate.run import LOCAL, Settings, serve
     from ldmseg.annotate.security import make_token
     from ldmseg.locking import locked
@@ -74,7 +75,7 @@ def annotate(
             webbrowser.open(address)
 
     secret = make_token() if token is None else token
-    with locked(folder):
+    with locked(folder, PARTS):
         serve(Settings(images, folder, secret, labels, partial, host, port, steps, seed, threads), load, ready)
 
 

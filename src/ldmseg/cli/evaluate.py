@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ldmseg.atomic import check_output_file
+from ldmseg.atomic import check_output_file, check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.cli.inpainting_table import check_alone, print_scores, read_protocol
@@ -16,7 +17,9 @@ from ldmseg.errors import InputError
 from ldmseg.metrics.panoptic_quality import PanopticQualityResult
 
 if TYPE_CHECKING:
+    from ldmseg.data.datasets import PanopticDataset
     from ldmseg.evaluate import EvaluationReport, InpaintingReport, TaskReport
+    from ldmseg.segmenters import Segmenter
 
 _COMPLETION = "Completion (--inpaint)"
 
@@ -24,6 +27,16 @@ _COMPLETION = "Completion (--inpaint)"
 def evaluate(
     data: Annotated[str, typer.Option("--data", metavar="FORMAT:ROOT[:SPLIT]", help="E.g. coco-panoptic:DIR:val.", show_default=False)],
     model: options.Model = "default",
+    segmenter: Annotated[
+        str | None,
+        typer.Option(
+            "--segmenter",
+            metavar="NAME",
+            help="Another method in place of --model: mask2former:ID, eomt:ID (a folder or Hub id), felzenszwalb, slic;"
+            " with --drop-rate walker, watershed, nearest.",
+            show_default="none",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only this many images, from the first.", show_default="all")] = None,
     steps: options.Steps = None,
     sampler: options.SamplerOption = None,
@@ -41,7 +54,10 @@ def evaluate(
     captions: options.Captions = None,
     task: options.Task = None,
     class_aware: Annotated[
-        bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree. No model draws categories yet.")
+        bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree, for a model with a classifier.")
+    ] = False,
+    true_masks: Annotated[
+        bool, typer.Option("--true-masks", help="With --class-aware: name the true segments, so that the classifier alone is measured.")
     ] = False,
     drop_rate: Annotated[
         float | None,
@@ -102,6 +118,16 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw curves.", show_default="none", rich_help_panel=_COMPLETION)
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Save the maps (COCO panoptic) and the report there; the same command continues an interrupted one.",
+            show_default="none",
+        ),
+    ] = None,
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE.json", help="Save the figures.", show_default="none")] = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -116,14 +142,23 @@ def evaluate(
     asked = options.asked(locals())
     if block_size is not None and drop_rate is None:
         raise InputError("--block-size: expected together with --drop-rate, got it alone")
-    if class_aware:
-        raise InputError("--class-aware: expected --class-agnostic, because the models draw segments without categories, got --class-aware")
+    if class_aware and inpaint:
+        raise InputError("--class-aware: expected without --inpaint, which compares segments without categories")
+    if true_masks and (not class_aware or drop_rate is not None):
+        raise InputError("--true-masks: expected with --class-aware, and without --drop-rate")
     for option, file in (("--report", report), ("--plot", plot)):
         if file is not None:
             check_output_file(file, option)
-    if task is not None and (inpaint or drop_rate is not None):
-        raise InputError("--task: expected without --inpaint and --drop-rate, which complete maps of segments")
+    if task is not None:
+        others = {"--inpaint": inpaint, "--class-aware": class_aware, "--drop-rate": drop_rate, "--segmenter": segmenter}
+        _check_task({**others, "--output": output})
+    if output is not None:
+        check_output_folder(output)
     named = {"--kinds": kinds, "--rates": rates, "--block-sizes": block_sizes, "--shares": shares, "--methods": methods}
+    if inpaint and (output is not None or segmenter is not None):
+        raise InputError(f"{'--segmenter' if output is None else '--output'}: expected without --inpaint, got both")
+    if segmenter is not None:
+        _check_without_model(model, asked)
     if not inpaint:
         check_alone({**named, "--baselines": baselines, "--plot": plot})
     elif drop_rate is not None:
@@ -140,25 +175,68 @@ def evaluate(
 
     from ldmseg.cli.models import load_pipeline
     from ldmseg.evaluate import evaluate as segment
-    from ldmseg.evaluate import evaluate_inpainting, evaluate_task
+    from ldmseg.evaluate import evaluate_inpainting, evaluate_names, evaluate_task
 
-    pipe = load_pipeline(model, device)
+    method: Any = load_pipeline(model, device) if segmenter is None else _load_segmenter(segmenter, device, dataset)
+    if class_aware and segmenter is None and method.classifier is None:
+        raise InputError(f"--class-aware: expected --class-agnostic, because '{model}' has no classifier (ldmseg train classifier)")
     shared: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "limit": limit, **asked}
     with Progress("evaluating", enabled=not json) as progress:
         shared["on_progress"] = progress.update
         result: EvaluationReport | InpaintingReport | TaskReport
         if task is not None:
-            result = evaluate_task(pipe, dataset, task, **shared)
+            result = evaluate_task(method, dataset, task, **shared)
         elif protocol is not None:
             result = evaluate_inpainting(
-                pipe, dataset, cases=protocol.cases, methods=protocol.methods, baselines=protocol.baselines, **shared
+                method, dataset, cases=protocol.cases, methods=protocol.methods, baselines=protocol.baselines, **shared
             )
+        elif true_masks:
+            result = evaluate_names(method.own_classes, dataset, limit=limit, on_progress=progress.update)
         else:
-            result = segment(pipe, dataset, drop_rate=drop_rate, block_size=block_size or 16, **shared)
-    _tell(result, report, plot, json)
+            origin = None if output is None else _origin(data, model, segmenter, captions)
+            measured: dict[str, Any] = {"drop_rate": drop_rate, "block_size": block_size or 16, "class_agnostic": not class_aware}
+            result = segment(method, dataset, output=output, origin=origin, **measured, **shared)
+    _tell(result, report, plot, output, json)
 
 
-def _tell(result: EvaluationReport | InpaintingReport | TaskReport, report: Path | None, plot: Path | None, json: bool) -> None:
+def _check_task(others: Mapping[str, object]) -> None:
+    """`--task` measures what a model draws; these options measure something else, or name segments."""
+    for name, value in others.items():
+        if value not in (None, False):
+            raise InputError(f"--task: expected without {name}, got both")
+
+
+def _check_without_model(model: str, asked: Mapping[str, Any]) -> None:
+    """`--segmenter` stands alone: options of a pipeline's calls are not its own."""
+    if model != "default":
+        raise InputError("--segmenter: expected without --model, got both")
+    if asked:
+        name = {"num_inference_steps": "steps"}.get(next(iter(asked)), next(iter(asked)))
+        raise InputError(f"--{name.replace('_', '-')}: expected without --segmenter, whose methods have no such option, got both")
+
+
+def _load_segmenter(name: str, device: str, dataset: PanopticDataset) -> Segmenter:
+    from ldmseg.devices import resolve_device
+    from ldmseg.segmenters import load_segmenter
+
+    return load_segmenter(name, resolve_device(device), dataset.categories)
+
+
+def _origin(data: str, model: str, segmenter: str | None, captions: Path | None) -> dict[str, Any]:
+    """What the maps of an evaluation depend on beside its settings."""
+    from ldmseg.models.loading import model_folder
+    from ldmseg.models.manifest import fingerprint
+
+    source = model_folder(model) if segmenter is None else segmenter.partition(":")[2]
+    digest = fingerprint(source) if source else None
+    named = {"model": model} if segmenter is None else {"segmenter": segmenter}
+    more = {"captions": str(captions)} if captions is not None else {}
+    return {"data": data, **named, **({} if digest is None else {"model_sha256": digest}), **more}
+
+
+def _tell(
+    result: EvaluationReport | InpaintingReport | TaskReport, report: Path | None, plot: Path | None, output: Path | None, json: bool
+) -> None:
     """Save and print what was measured; `plot` is of a completion report."""
     from ldmseg.evaluate import InpaintingReport, TaskReport
 
@@ -170,7 +248,8 @@ def _tell(result: EvaluationReport | InpaintingReport | TaskReport, report: Path
         from ldmseg.evaluate.plots import draw_curves
 
         draw_curves(result, plot)
-    written = "".join(f"; {what} written to {file}" for what, file in (("report", report), ("curves", plot)) if file is not None)
+    files = (("report", report), ("curves", plot), ("maps and report", output))
+    written = "".join(f"; {what} written to {file}" for what, file in files if file is not None)
     if json:
         print_json(result.to_dict())
     elif isinstance(result, InpaintingReport):

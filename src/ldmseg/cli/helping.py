@@ -8,8 +8,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-BASIC, SAMPLING, LARGE, OUTPUT = "Basic", "Sampling", "Large photos", "Output"
+BASIC, SCALE, SAMPLING, LARGE, OUTPUT = "Basic", "Archives", "Sampling", "Large photos", "Output"
 GROUPS = {
+    SCALE: ("engine", "address", "workers", "threads", "shard_size", "max_failures", "retry_failed", "with_photos"),
     SAMPLING: (
         "steps",
         "sampler",
@@ -20,6 +21,7 @@ GROUPS = {
         "strength",
         "certain",
         "captions",
+        "every",
         "seed",
     ),
     LARGE: ("tile_size", "tile_overlap", "max_pixels", "batch_size"),
@@ -40,10 +42,18 @@ GROUPS = {
 FEW = 8
 
 EXAMPLES = {
-    "segment": ("ldmseg segment photo.jpg -o out", "ldmseg segment holiday/ -o out --ensemble-size 8"),
+    "segment": (
+        "ldmseg segment photo.jpg holiday/ -o out --ensemble-size 8",
+        "ldmseg segment clip.mp4 -o out --every 5",
+        'ldmseg segment photo.jpg -o out --classes "dog, grass:stuff, ball"',
+    ),
     "inpaint": (
         "ldmseg inpaint photo.jpg --partial strokes.png -o out",
         "ldmseg inpaint photos/ --partial painted/ --unknown white --clean-partial -o out",
+    ),
+    "label": (
+        "ldmseg label photos/ -o maps",
+        "ldmseg label 'train-{000..099}.tar' --to webdataset -o maps --max-failures 1000",
     ),
     "annotate": (
         "ldmseg annotate photos/ -o my-labels",
@@ -67,6 +77,10 @@ EXAMPLES = {
     "diffusion": (
         "ldmseg train diffusion --config finetune -o runs/mine --set data.train=labels:my-data:train",
         "ldmseg train diffusion --config finetune -o runs/mine --dry-run",
+    ),
+    "classifier": (
+        "ldmseg train classifier --config scenes-classifier -o runs/named",
+        "ldmseg evaluate --data scenes:64:val --class-aware --model runs/named/pipeline",
     ),
     "scenes": ("ldmseg data scenes --count 4 -o scenes", "ldmseg data scenes --count 100 --size 256 --seed 7 -o scenes"),
     "partial": (
@@ -134,7 +148,7 @@ class Command(TyperCommand):
                     formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        records: dict[str, list[tuple[str, str]]] = {BASIC: [], SAMPLING: [], LARGE: [], OUTPUT: []}
+        records: dict[str, list[tuple[str, str]]] = {BASIC: [], SCALE: [], SAMPLING: [], LARGE: [], OUTPUT: []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:

@@ -73,6 +73,7 @@ def _describe(model: str) -> dict[str, Any]:
         "partial": pipe.unet.config["partial"],
         "descriptor": None if pipe.descriptor is None else pipe.descriptor.kind,
         "tasks": list(pipe.tasks),
+        "categories": None if pipe.classifier is None else [category.name for category in pipe.classifier.categories],
         "trained": {
             "id_policy": pipe.config["id_policy"],
             **{key: pipe.scheduler.config[key] for key in ("prediction_type", "beta_schedule") if key in pipe.scheduler.config},
@@ -83,8 +84,7 @@ def _describe(model: str) -> dict[str, Any]:
 
 def _components(pipe: Any) -> dict[str, dict[str, Any]]:
     modules = {name: getattr(pipe, name) for name in ("mask_autoencoder", "image_encoder", "unet")}
-    if pipe.descriptor is not None:
-        modules["descriptor"] = pipe.descriptor
+    modules |= {name: part for name in ("descriptor", "classifier") if (part := getattr(pipe, name)) is not None}
     return {
         name: {"class": type(module).__name__, "parameters": sum(p.numel() for p in module.parameters()), "dtype": str(module.dtype)}
         for name, module in modules.items()
@@ -113,6 +113,8 @@ def _print(facts: dict[str, Any]) -> None:
     inputs = f"self-conditioning {_yes(model['self_condition'])}, partial maps {_yes(model['partial'])}"
     table.add_row("  tasks", ", ".join(model["tasks"]))
     table.add_row("  inputs", inputs + (f", descriptor {model['descriptor']}" if model["descriptor"] else ""))
+    if model["categories"]:
+        table.add_row("  categories", f"{len(model['categories'])}: {', '.join(model['categories'])}")
     for group in ("trained", "defaults"):
         table.add_row(f"  {group}", ", ".join(f"{key} {value}" for key, value in model[group].items()))
     return print_table(table)

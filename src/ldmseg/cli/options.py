@@ -14,6 +14,11 @@ from ldmseg.cli.console import configure_logging, say
 from ldmseg.options import InferenceOptions
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE..", help="Photos, and folders of photos.", show_default=False)]
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE..", help="Photos, folders of photos, videos, and https addresses of those.", show_default=False),
+]
+Every = Annotated[int | None, typer.Option("--every", metavar="N", min=1, help="Videos: take each N-th frame only.", show_default="1")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for the results.", show_default=False)]
 Model = Annotated[str, typer.Option("--model", metavar="MODEL", help="`default`, a pipeline's folder, or a Hub id.")]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps.")]
@@ -100,6 +105,27 @@ Captions = Annotated[
 Task = Annotated[
     choices.Task | None,
     typer.Option("--task", help="What is drawn, for a model of several tasks: segments, categories, or depth.", show_default="segments"),
+]
+CleanPartial = Annotated[
+    bool,
+    typer.Option("--clean-partial", help="Snap stray colours (soft brush, JPEG) to the main ones; what is unsure is unknown."),
+]
+Unknown = Annotated[
+    str | None,
+    typer.Option("--unknown", metavar="COLOR", help="A colour of the partial map that is unknown, e.g. white.", show_default="black"),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="NAME,..",
+        help="Name segments by CLIP: any names; `grass:stuff` is one segment wherever it is.",
+        show_default="the model's, if it has a classifier",
+    ),
+]
+Clip = Annotated[
+    str | None,
+    typer.Option("--clip", metavar="MODEL", help="CLIP for --classes: a folder or Hub id.", show_default="openai/clip-vit-base-patch16"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 NoOverlay = Annotated[bool, typer.Option("--no-overlay", help="Write no <stem>_overlay.png.")]

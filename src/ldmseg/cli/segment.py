@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ldmseg.choices import InpaintMethod, Task
+from ldmseg.choices import InpaintMethod
 from ldmseg.cli import options
-from ldmseg.cli.console import Progress, print_json, say
+from ldmseg.cli.console import say
+from ldmseg.cli.photo_run import checked, run
 from ldmseg.errors import InputError
-from ldmseg.labelling.maps import Predict, Prediction, write_maps
+from ldmseg.labelling.maps import Prediction
 from ldmseg.labelling.origin import made_by
-from ldmseg.labelling.photos import CONFIDENCE, OVERLAY, PANELS, Photo, Pictures, check_partials, check_photos, photo_generator
+from ldmseg.labelling.photos import CONFIDENCE, OVERLAY, PANELS, Photo, Pictures, check_partials, photo_generator
+from ldmseg.labelling.videos import Video
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ldmseg.formats.coco_json import Category, Provenance
     from ldmseg.formats.painting import Painting
+    from ldmseg.panoptic import PanopticMap
     from ldmseg.pipeline import LDMSegOutput
 
 
 def segment(
-    images: options.Images,
+    images: options.Sources,
     output: options.Output,
     model: options.Model = "default",
     steps: options.Steps = None,
@@ -44,6 +45,13 @@ def segment(
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
     task: options.Task = None,
+    classes: options.Classes = None,
+    clip: options.Clip = None,
+    every: options.Every = None,
+    strength: Annotated[
+        float | None,
+        typer.Option("--strength", help="Videos: how far a frame's map may go from the one before, above 0 to 1.", show_default="0.5"),
+    ] = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -52,39 +60,48 @@ def segment(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Segment photos.
+    """Segment photos and videos.
 
     For each photo, <stem>.png (COCO panoptic ids) and <stem>_overlay.png are written, and one panoptic.json for all. With --ensemble-size
-    there is also <stem>_confidence.png, which is bright where the samples agree. With --task semantic a segment is a category; with
-    --task depth <stem>.png has 16 bits, depth times 256, <stem>_overlay.png shows it in colours, and depth.json names the unit.
+    there is also <stem>_confidence.png, which is bright where the samples agree. A video gets a folder <stem>/ with the map of each frame,
+    made from the one before, a panoptic.json and overlay.mp4. Segments of photos have categories with a model that has a classifier, and
+    with --classes. With --task semantic a segment is a category; with --task depth <stem>.png has 16 bits, depth times 256,
+    <stem>_overlay.png shows it in colours, and depth.json names the unit. What lies at an https address is fetched first.
     """
-    asked = options.asked(locals())
+    asked = {name: value for name, value in options.asked(locals()).items() if name != "strength"}
+    _check_strength(strength)
     pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
-    with Progress("checking photos", enabled=not json) as progress:
-        photos = check_photos(images, output, pictures, progress.update, max_pixels)
+    for_photos = {"--captions": captions, "--task": task, "--classes": classes, "--clip": clip}
+    for_videos = {"--every": every, "--strength": strength}
+    with checked(images, output, pictures, for_photos, for_videos, max_pixels=max_pixels, json=json) as work:
+        from ldmseg.cli.models import load_classes, load_pipeline, named_categories
+        from ldmseg.models.loading import model_folder
 
-    from ldmseg.cli.models import load_pipeline
-    from ldmseg.models.loading import model_folder
+        texts = _captions(captions, work.photos)
+        names = load_classes(classes, clip, device)
+        pipe = load_pipeline(model, device)
+        chosen = pipe.chosen_task("panoptic" if work.videos else task)
+        categories = named_categories(pipe, names, chosen)
 
-    texts = _captions(captions, photos)
-    pipe = load_pipeline(model, device)
-    chosen = pipe.chosen_task(task)
-    categories = pipe.codecs[chosen].segments_are
+        def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
+            generators = [photo_generator(seed, photo.path) for photo in batch]
+            prompt = None if texts is None else [texts[photo.path] for photo in batch]
+            return _predictions(pipe(loaded, generator=generators, prompt=prompt, task=chosen, classes=names, **asked))
 
-    def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
-        generators = [photo_generator(seed, photo.path) for photo in batch]
-        prompt = None if texts is None else [texts[photo.path] for photo in batch]
-        out = pipe(loaded, generator=generators, prompt=prompt, task=chosen, **asked)
-        return _predictions(out)
+        def follow(video: Video, frames: Iterable[Image.Image]) -> Iterator[PanopticMap]:
+            from ldmseg.segmenters.video import segment_frames
 
-    origin = made_by("segment", model, model_folder(model), seed, pipe.options.updated(asked))
-    facts: dict[str, object] = {"model": model, "seed": seed, **({} if task is None else {"task": chosen})}
-    shared: dict[str, Any] = {"batch_size": batch_size, "pictures": pictures, "json": json, "facts": facts, "origin": origin}
-    _run(photos, predict, output, categories=categories, task=chosen, **shared)
+            noise = photo_generator(seed, video.path).initial_seed()
+            return segment_frames(pipe, frames, seed=noise, strength=strength, **asked)
+
+        origin = made_by("segment", model, model_folder(model), seed, pipe.options.updated({**asked, "strength": strength}))
+        told: dict[str, object] = {"model": model, "seed": seed, **({} if task is None else {"task": chosen})}
+        shared: dict[str, Any] = {"facts": told, "origin": origin, "categories": categories, "task": chosen}
+        run(work, predict, follow, every=every or 1, batch_size=batch_size, **shared)
 
 
 def inpaint(
-    images: options.Images,
+    images: options.Sources,
     partial: Annotated[
         Path,
         typer.Option(
@@ -103,16 +120,13 @@ def inpaint(
         ),
     ] = "auto",
     strength: Annotated[
-        float | None, typer.Option("--strength", help="refine: how far the rough map is changed, above 0 to 1.", show_default="0.5")
+        float | None,
+        typer.Option(
+            "--strength", help="refine, and videos from the second frame on: how far a map is changed, above 0 to 1.", show_default="0.5"
+        ),
     ] = None,
-    clean_partial: Annotated[
-        bool,
-        typer.Option("--clean-partial", help="Snap stray colours (soft brush, JPEG) to the main ones; what is unsure is unknown."),
-    ] = False,
-    unknown: Annotated[
-        str | None,
-        typer.Option("--unknown", metavar="COLOR", help="A colour of the partial map that is unknown, e.g. white.", show_default="black"),
-    ] = None,
+    clean_partial: options.CleanPartial = False,
+    unknown: options.Unknown = None,
     certain: Annotated[
         Path | None,
         typer.Option(
@@ -136,6 +150,9 @@ def inpaint(
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
+    classes: options.Classes = None,
+    clip: options.Clip = None,
+    every: options.Every = None,
     no_overlay: options.NoOverlay = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -146,83 +163,81 @@ def inpaint(
 ) -> None:
     """Complete partial maps. Given pixels stay as they are.
 
-    The files are those of `segment`, and <stem>_panels.png: photo, given map, result and, with --ensemble-size, confidence.
+    The files are those of `segment`, and <stem>_panels.png: photo, given map, result and, with --ensemble-size, confidence. The partial map
+    of a video is one of its first frame; the map of each later frame is made from the one before.
     """
     asked = options.asked(locals())
-    for name, value in (("--strength", strength), ("--certain", certain)):
-        if value is not None and method != "refine":
-            raise InputError(f"{name}: expected with --method refine only, got --method {method}")
+    if certain is not None and method != "refine":
+        raise InputError(f"--certain: expected with --method refine only, got --method {method}")
+    _check_strength(strength)
+    pictures = Pictures(() if no_overlay else (OVERLAY, PANELS, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
+    for_photos = {"--captions": captions, "--certain": certain, "--classes": classes, "--clip": clip}
+    with checked(images, output, pictures, for_photos, {"--every": every}, max_pixels=max_pixels, json=json) as work:
+        if strength is not None and method != "refine" and not work.videos:
+            raise InputError(f"--strength: expected with --method refine or a video only, got --method {method}")
+        from ldmseg.formats.label_png import read_label_png
+        from ldmseg.formats.painting import doubts, named_color, read_painting
+
+        paper = None if unknown is None else named_color(unknown, "--unknown")
+
+        def painted(path: Path, pixels: int) -> Painting:
+            return read_painting(path, unknown=paper, clean=clean_partial, max_pixels=pixels)
+
+        everything = [*work.photos, *work.first_frames()]
+        partials = check_partials(everything, partial, output, "--partial", pictures, lambda path, pixels: painted(path, pixels).map)
+        masks = None if certain is None else check_partials(work.photos, certain, output, "--certain", pictures, read_label_png)
+
+        from ldmseg.cli.models import load_classes, load_pipeline, named_categories
+        from ldmseg.models.loading import model_folder
+
+        texts = _captions(captions, work.photos)
+        names = load_classes(classes, clip, device)
+        pipe = load_pipeline(model, device)
+
+        def warn(path: Path, painting: Painting) -> None:
+            for doubt in doubts(painting) if method != "refine" else ():
+                say(f"ldmseg: warning: {partials[path]}: {doubt}")
+
+        def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
+            paintings = [painted(partials[photo.path], photo.pixels) for photo in batch]
+            given = [painting.map for painting in paintings]
+            certain_pixels = None
+            if masks is not None:
+                certain_pixels = [read_label_png(masks[photo.path], photo.pixels).ids > 0 for photo in batch]
+            generators = [photo_generator(seed, photo.path) for photo in batch]
+            prompt = None if texts is None else [texts[photo.path] for photo in batch]
+            out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, classes=names, **asked)
+            for photo, painting in zip(batch, paintings, strict=True):
+                warn(photo.path, painting)
+            return _predictions(out, paintings)
+
+        first = {photo.path: painted(partials[photo.path], photo.pixels) for photo in work.first_frames()}
+
+        def follow(video: Video, frames: Iterable[Image.Image]) -> Iterator[PanopticMap]:
+            from ldmseg.segmenters.video import segment_frames
+
+            noise = photo_generator(seed, video.path).initial_seed()
+            maps = segment_frames(pipe, frames, partial=first[video.path].map, seed=noise, **asked)
+            yield next(maps)
+            warn(video.path, first[video.path])
+            yield from maps
+
+        origin = made_by("inpaint", model, model_folder(model), seed, pipe.options.updated(asked))
+        colors = {path: painting.colors for path, painting in first.items()}
+        facts: dict[str, object] = {"model": model, "seed": seed}
+        shared: dict[str, Any] = {"facts": facts, "origin": origin, "categories": named_categories(pipe, names)}
+        run(work, predict, follow, every=every or 1, batch_size=batch_size, colors=colors, **shared)
+
+
+def _check_strength(strength: float | None) -> None:
     if strength is not None and not 0 < strength <= 1:
         raise InputError(f"--strength: expected above 0 to 1, got {strength}")
-    pictures = Pictures(() if no_overlay else (OVERLAY, PANELS, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
-    with Progress("checking photos", enabled=not json) as progress:
-        photos = check_photos(images, output, pictures, progress.update, max_pixels)
-
-    from ldmseg.formats.image import MAX_PIXELS
-    from ldmseg.formats.label_png import read_label_png
-    from ldmseg.formats.painting import doubts, named_color, read_painting
-
-    paper = None if unknown is None else named_color(unknown, "--unknown")
-
-    def painted(path: Path, pixels: int) -> Painting:
-        return read_painting(path, unknown=paper, clean=clean_partial, max_pixels=max(MAX_PIXELS, pixels))
-
-    partials = check_partials(photos, partial, output, "--partial", pictures, lambda path, pixels: painted(path, pixels).map)
-    masks = None if certain is None else check_partials(photos, certain, output, "--certain", pictures, read_label_png)
-
-    from ldmseg.cli.models import load_pipeline
-    from ldmseg.models.loading import model_folder
-
-    texts = _captions(captions, photos)
-    pipe = load_pipeline(model, device)
-
-    def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
-        paintings = [painted(partials[photo.path], photo.pixels) for photo in batch]
-        given = [painting.map for painting in paintings]
-        certain_pixels = None
-        if masks is not None:
-            certain_pixels = [read_label_png(masks[photo.path], max(MAX_PIXELS, photo.pixels)).ids > 0 for photo in batch]
-        generators = [photo_generator(seed, photo.path) for photo in batch]
-        prompt = None if texts is None else [texts[photo.path] for photo in batch]
-        out = pipe.inpaint(loaded, given, certain=certain_pixels, generator=generators, prompt=prompt, **asked)
-        for photo, painting in zip(batch, paintings, strict=True):
-            for doubt in doubts(painting) if method != "refine" else ():
-                say(f"ldmseg: warning: {partials[photo.path]}: {doubt}")
-        return _predictions(out, paintings)
-
-    origin = made_by("inpaint", model, model_folder(model), seed, pipe.options.updated(asked))
-    _run(photos, predict, output, batch_size=batch_size, pictures=pictures, json=json, facts={"model": model, "seed": seed}, origin=origin)
 
 
 def _predictions(out: LDMSegOutput, paintings: list[Painting] | None = None) -> list[Prediction]:
     nothing: list[None] = [None] * len(out.maps)
     together = zip(out.maps, out.confidence or nothing, paintings or nothing, strict=True)
     return [Prediction(pmap, sure, *((given.map, given.colors) if given else ())) for pmap, sure, given in together]
-
-
-def _run(
-    photos: list[Photo],
-    predict: Predict,
-    output: Path,
-    *,
-    batch_size: int,
-    pictures: Pictures,
-    json: bool,
-    facts: dict[str, object],
-    origin: Provenance,
-    categories: tuple[Category, ...] | None = None,
-    task: Task = "panoptic",
-) -> None:
-    with Progress("segmenting", enabled=not json) as progress:
-        shared: dict[str, Any] = {"batch_size": batch_size, "pictures": pictures, "on_progress": progress.update}
-        written = list(write_maps(photos, predict, output, origin=origin, categories=categories, task=task, **shared))
-    listed = {"depth": "depth"}.get(task, "panoptic")
-    if json:
-        print_json({"images": [asdict(one) for one in written], listed: str(output / f"{listed}.json"), **facts})
-    else:
-        segments = sum(one.segments for one in written)
-        what = {"depth": "depth", "semantic": f"{segments} regions of one category"}.get(task, f"{segments} segments")
-        say(f"{len(written)} photo{'s' * (len(written) != 1)}, {what}, written to {output}")
 
 
 def _captions(file: Path | None, photos: Sequence[Photo]) -> dict[Path, str] | None:

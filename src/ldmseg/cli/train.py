@@ -1,4 +1,4 @@
-"""`ldmseg train`: both stages through the one training loop."""
+"""`ldmseg train`: every stage through the one training loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Train a stage; the same command resumes.")
 
-StageName = Literal["autoencoder", "diffusion"]
+StageName = Literal["autoencoder", "diffusion", "classifier"]
 
 ConfigOption = Annotated[str, typer.Option("--config", metavar="NAME_OR_FILE", help="A preset's name or a YAML file.", show_default=False)]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a key; may be repeated.", show_default=False)]
@@ -67,6 +67,20 @@ def diffusion(
     _train("diffusion", config, _overrides(set_, on_error), output, dry_run, device, json)
 
 
+@app.command()
+def classifier(
+    config: ConfigOption,
+    set_: Set = None,
+    output: Run = None,
+    on_error: OnError = None,
+    dry_run: DryRun = False,
+    device: TrainDevice = "auto",
+    json: options.Json = False,
+) -> None:
+    """Names for segments: a classifier on a pipeline's image features."""
+    _train("classifier", config, _overrides(set_, on_error), output, dry_run, device, json)
+
+
 def _overrides(given: list[str] | None, on_error: str | None) -> list[str]:
     return [*(given or []), *([f"data.on_error={on_error}"] if on_error else [])]
 
@@ -106,6 +120,10 @@ def _stage(config: Any) -> Stage:
         from ldmseg.training.stages.autoencoder import AutoencoderStage
 
         return AutoencoderStage(config)
+    if config.stage == "classifier":
+        from ldmseg.training.stages.classifier import ClassifierStage
+
+        return ClassifierStage(config)
     from ldmseg.training.stages.diffusion import DiffusionStage
 
     return DiffusionStage(config)

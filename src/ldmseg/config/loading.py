@@ -12,20 +12,23 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
-from ldmseg.config.schema import AutoencoderRunConfig, DiffusionRunConfig, MixedSet
+from ldmseg.config.plain_yaml import SIZE, PlainYamlError, read_yaml
+from ldmseg.config.schema import AutoencoderRunConfig, ClassifierRunConfig, DiffusionRunConfig, MixedSet
 from ldmseg.errors import InputError, quoted, shortened
 from ldmseg.options import InferenceOptions
 
 LEVELS = 16
 """Configurations that extend each other."""
 
-_RUN: TypeAdapter[AutoencoderRunConfig | DiffusionRunConfig] = TypeAdapter(
-    Annotated[AutoencoderRunConfig | DiffusionRunConfig, Field(discriminator="stage")]
-)
+AnyRunConfig = AutoencoderRunConfig | DiffusionRunConfig | ClassifierRunConfig
 
+_RUN: TypeAdapter[AnyRunConfig] = TypeAdapter(Annotated[AnyRunConfig, Field(discriminator="stage")])
 
-_STAGES: dict[str, type[BaseModel]] = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}
+_STAGES: dict[str, type[BaseModel]] = {
+    "autoencoder": AutoencoderRunConfig,
+    "diffusion": DiffusionRunConfig,
+    "classifier": ClassifierRunConfig,
+}
 
 
 def preset_names() -> list[str]:
@@ -34,7 +37,7 @@ def preset_names() -> list[str]:
     return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
 
 
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> AutoencoderRunConfig | DiffusionRunConfig:
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> AnyRunConfig:
     """Read a preset's name or a YAML file, apply `a.b=c` overrides (values are YAML), and validate.
 
     Raises:
@@ -49,7 +52,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Autoencode
     return validate_config(values)
 
 
-def validate_config(values: Mapping[str, Any]) -> AutoencoderRunConfig | DiffusionRunConfig:
+def validate_config(values: Mapping[str, Any]) -> AnyRunConfig:
     """Plain values -> a typed run configuration; errors as in `load_config`."""
     try:
         return _RUN.validate_python(_moved(dict(values)))
@@ -65,7 +68,8 @@ def _read(source: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if source in preset_names():
         text = (resources.files("ldmseg") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
     elif _is_file(source):
-        text = Path(source).read_text(encoding="utf-8", errors="replace")
+        with Path(source).open(encoding="utf-8", errors="replace") as file:
+            text = file.read(SIZE + 1)  # what is longer is refused
     else:
         raise InputError(f"--config: expected a file or one of {', '.join(preset_names())}, got {quoted(source)}")
     try:
@@ -142,7 +146,7 @@ def _assign(values: dict[str, Any], path: list[str], value: Any, override: str) 
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     loc = tuple(part for part in first["loc"] if part not in ("one", "several"))  # the two forms of data.train
-    told = loc[1:] if len(loc) > 1 and loc[0] in ("autoencoder", "diffusion") else loc
+    told = loc[1:] if len(loc) > 1 and loc[0] in _STAGES else loc
     where = shortened(".".join(str(part) for part in told))
     if first["type"] == "extra_forbidden":
         known = _known_keys(loc)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-DEPTH, SIZE = 16, 2**20
+DEPTH, SIZE = 16, 2**17
 """Limits of nesting and of characters. A configuration is far below them."""
 
 
@@ -24,7 +24,7 @@ def read_yaml(text: str) -> Any:
         PlainYamlError: it is no YAML, or more than that.
     """
     if len(text) > SIZE:
-        raise PlainYamlError(f"expected at most {SIZE} characters, got {len(text)}")
+        raise PlainYamlError(f"expected at most {SIZE} characters, got more")
     try:
         return yaml.load(text, _PlainLoader)  # a SafeLoader
     except yaml.YAMLError as error:

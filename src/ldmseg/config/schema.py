@@ -26,14 +26,15 @@ class Config(BaseModel):
 class AutoencoderConfig(Config):
     """The arguments of `MaskAutoencoder`; with a `source`, a Stable Diffusion folder or Hub id, its VAE has the other layers."""
 
-    source: str | None = None
-    num_ids: Positive = 128
-    code: Code = "bits"
-    latent_channels: Positive = 4
+    source: str | None = None  # a Stable Diffusion folder or Hub id, whose VAE is the start; none: the layers below
+    num_ids: Positive = 128  # N: segments that one map can hold, void among them
+    code: Code = "bits"  # what the encoder reads of an id: its bits (the paper), a channel per id, a colour, or sines and cosines of it
+    latent_channels: Positive = 4  # channels of the mask latents
+    # channels of the encoder's convolutions; from each width to the next the size halves
     encoder_widths: tuple[Positive, ...] = (32, 64, 128, 256)
-    encoder_depth: Annotated[int, Field(ge=0)] = 1
-    decoder_width: Positive = 256
-    norm_groups: Positive = 32
+    encoder_depth: Annotated[int, Field(ge=0)] = 1  # convolutions before each one that halves the size
+    decoder_width: Positive = 256  # channels of the decoder
+    norm_groups: Positive = 32  # groups of the group normalization; decoder_width and the last encoder width are multiples of it
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
@@ -47,9 +48,9 @@ class AutoencoderConfig(Config):
 class ColorConfig(Config):
     """How far the photo's colours may go: each factor is drawn from 1 - x to 1 + x; 0 leaves them alone."""
 
-    brightness: Fraction = 0.0
-    contrast: Fraction = 0.0
-    saturation: Fraction = 0.0
+    brightness: Fraction = 0.0  # 0.2: times 0.8 to 1.2
+    contrast: Fraction = 0.0  # 0.2: 0.8 to 1.2 times as far from the mean gray
+    saturation: Fraction = 0.0  # 0.2: 0.8 to 1.2 times as far from each pixel's gray
 
 
 class MixedSet(Config):
@@ -60,9 +61,9 @@ class MixedSet(Config):
     partial map shows it. Left out, it is what the data set's JSON has (`info.labelling`), or `dense`.
     """
 
-    data: str
+    data: str  # the data set, `FORMAT:ROOT[:SPLIT]`
     weight: Annotated[float, Field(gt=0)] = 1.0  # samples are shared out by the weights
-    labelling: Labelling | None = None
+    labelling: Labelling | None = None  # what its void means, as above
     whole_rate: Fraction | None = None  # of this set, in place of data.whole_rate: generated scenes need no windows
 
 
@@ -76,7 +77,7 @@ class DataConfig(Config):
     """Data sets (`FORMAT:ROOT[:SPLIT]`), and what is done to an image before the model gets it."""
 
     train: Sets = "scenes:100000:train"  # one data set, or a list of several with weights
-    val: str = "scenes:64:val"
+    val: str = "scenes:64:val"  # the data set of validation
     size: Positive = 128  # pixels of the square that the model gets
     # The whole image (the paper), a window of it, large-scale jitter, or the whole image and windows of its proportions by turns.
     resize: Literal["square", "crop", "jitter", "zoom"] = "square"
@@ -84,13 +85,13 @@ class DataConfig(Config):
     scale_range: tuple[Scale, Scale] | None = None
     whole_rate: Fraction = 0.33  # zoom: share of the samples that show the whole image
     windows: Positive | None = None  # zoom: fixed windows of each photo, the same ones in every epoch; none: a new one each time
-    scene_segments: tuple[Positive, Positive] = (4, 12)
-    flip: bool = True
+    scene_segments: tuple[Positive, Positive] = (4, 12)  # scenes only: the fewest and the most segments of a generated scene
+    flip: bool = True  # mirror half of the samples, left to right
     color: ColorConfig = ColorConfig()
     latents: str | None = None  # a folder that `ldmseg data cache` made of `train`: stage 2 then reads no photo
     features: str | None = None  # a folder that `ldmseg data cache --config` made for this run: the backbone then gets no photo
     on_error: Literal["stop", "skip"] = "stop"  # what a photo or map that cannot be read does to the run
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0)] = 0  # processes that prepare samples; 0: the training itself does it. The samples are the same
 
     @model_validator(mode="after")
     def _agreeing(self) -> Self:
@@ -120,17 +121,19 @@ class MaskAugmentConfig(Config):
 
 
 class OptimConfig(Config):
-    steps: Positive = 60_000
+    steps: Positive = 60_000  # optimizer steps of the whole run
     batch_size: Positive = 16  # samples per step on one process, before accumulation
-    accumulate: Positive = 1
-    lr: Annotated[float, Field(gt=0)] = 1e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-2
-    warmup: Annotated[int, Field(ge=0)] = 0
-    decay: Literal["constant", "linear", "cosine"] = "constant"
+    accumulate: Positive = 1  # batches whose gradients are added up for one step
+    lr: Annotated[float, Field(gt=0)] = 1e-4  # AdamW's learning rate after the warmup
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-2  # AdamW's
+    warmup: Annotated[int, Field(ge=0)] = 0  # steps in which the learning rate rises from 0, in a line
+    decay: Literal["constant", "linear", "cosine"] = "constant"  # how the learning rate falls to 0 at the last step; constant: it does not
     decay_start: Fraction = 0.0  # share of the steps after which the decay begins
-    clip: Annotated[float, Field(gt=0)] = 3.0
+    clip: Annotated[float, Field(gt=0)] = 3.0  # largest norm of the gradient; a longer one is shortened to it
+    # decay of the moving average of the weights, which is validated and exported; 0: no average
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     gradient_checkpointing: bool = False  # drop activations and compute them again in the backward pass: less memory, more time
+    # number type of the forward pass; auto: bf16 on a GPU that has it, fp32 elsewhere
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
 
@@ -146,21 +149,22 @@ class CheckpointConfig(Config):
 
 
 class RunConfig(Config):
-    seed: int = 0
+    seed: int = 0  # of weights, samples and noise: each sample is a function of (seed, its number)
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     validation: ValidationConfig = ValidationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    # where figures and samples are also shown (docs/training.md); metrics.jsonl has them always
     trackers: Annotated[tuple[Tracker, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)] = ()
 
 
 class ReconstructionConfig(Config):
     """The losses of stage 1 (section 3.1)."""
 
-    points: Positive = 12544
-    oversample: Annotated[float, Field(ge=1)] = 3.0
-    importance: Fraction = 0.75
-    cross_entropy: Annotated[float, Field(ge=0)] = 1.0
+    points: Positive = 12544  # points of a map at which the losses are taken, for each mask anew (112 x 112)
+    oversample: Annotated[float, Field(ge=1)] = 3.0  # times `points` candidates are drawn, of which the most uncertain are kept
+    importance: Fraction = 0.75  # share of the points chosen by uncertainty; the others are random
+    cross_entropy: Annotated[float, Field(ge=0)] = 1.0  # weight of the cross-entropy per pixel
     masks: Annotated[float, Field(ge=0)] = 1.0  # weight of BCE + Dice
     kl: Annotated[float, Field(ge=0)] = 0.0  # above 1e-5 it hurts (figure 8)
     latent_noise: Annotated[float, Field(ge=0)] = 0.0  # noise on the latents while training, in their standard deviations
@@ -169,7 +173,7 @@ class ReconstructionConfig(Config):
 class AutoencoderRunConfig(RunConfig):
     """`ldmseg train autoencoder`."""
 
-    stage: Literal["autoencoder"]
+    stage: Literal["autoencoder"]  # which training it is
     init: str | None = None  # a pipeline folder or `default`, whose mask autoencoder is the start
     train_part: Literal["all", "decoder"] = "all"  # `decoder` keeps the latents, so that a denoiser trained on them stays valid
     model: AutoencoderConfig = AutoencoderConfig()
@@ -190,14 +194,15 @@ class DenoiserConfig(Config):
     """The arguments of `build_denoiser`."""
 
     source: str = "small"  # a preset, a Stable Diffusion folder or Hub id, or a saved denoiser
-    self_condition: bool = True
-    partial: bool = True
-    freeze_time: bool = False
+    self_condition: bool = True  # the estimate of the step before is an input
+    partial: bool = True  # a partial map is an input, so that the model also completes
+    freeze_time: bool = False  # do not train the time embedding, as the authors do from Stable Diffusion
 
 
 class DescriptorsConfig(Config):
     """What the denoiser's cross-attention gets of a photo (`ldmseg.models.descriptors`). Without a kind there is no cross-attention."""
 
+    # CLIP of the photo, CLIP of its caption, or learned tokens that are the same for all photos
     kind: Literal["clip-image", "clip-text", "learned"] | None = None
     source: str = "openai/clip-vit-large-patch14"  # CLIP's folder or Hub id
     patches: bool = False  # clip-image: a token of each patch, in place of one of the photo
@@ -217,13 +222,13 @@ class DescriptorsConfig(Config):
 class ImageEncoderConfig(Config):
     """A folder or Hub id of a frozen VAE, or none: a convolutional stem that is trained with the denoiser."""
 
-    source: str | None = None
-    latent_channels: Positive = 64
-    widths: tuple[Positive, ...] = (32, 64, 128)
+    source: str | None = None  # a folder or Hub id of a frozen VAE; none: the stem, and the backbone where one is named
+    latent_channels: Positive = 64  # channels that the stem gives the denoiser
+    widths: tuple[Positive, ...] = (32, 64, 128)  # channels of the stem's levels, multiples of 8; each one after the first halves the size
     # A pretrained, frozen network beside the stem, with a trained adapter: a .safetensors file of EfficientNet-Lite0, or a folder or
     # Hub id that transformers has a backbone for. With `init`, it is put beside that model's stem.
     backbone: str | None = None
-    adapter_channels: Positive = 96
+    adapter_channels: Positive = 96  # channels that the adapter gives the denoiser, beside the stem's
     input_scale: Positive = 2  # pixels of the backbone's photo per pixel of the map
     adapter_lr: Annotated[float, Field(gt=0)] = 1.0  # times optim.lr
 
@@ -237,17 +242,18 @@ class ImageEncoderConfig(Config):
 class ScheduleConfig(Config):
     """Noise (section 3.2); names as in diffusers' DDIMScheduler."""
 
-    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear"
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear"  # how the noise grows over the timesteps
+    beta_start: float = 0.00085  # noise of the first timestep; squaredcos_cap_v2 does not use it
+    beta_end: float = 0.012  # noise of the last timestep; squaredcos_cap_v2 does not use it
+    # what the network predicts: the noise (epsilon), the clean latents (sample), or a mixture (v_prediction)
     prediction_type: Prediction = "epsilon"
 
 
 class DenoisingConfig(Config):
     """The loss of stage 2."""
 
-    weight: LossWeight = "decay"
-    snr_clamp: Annotated[float, Field(gt=0)] = 5.0
+    weight: LossWeight = "decay"  # weight of the squared error by the timestep; decay (the paper): less for the 25 % with the least noise
+    snr_clamp: Annotated[float, Field(gt=0)] = 5.0  # clamped-snr: weights are min(SNR, this) / SNR
     self_condition_rate: Fraction = 1.0  # share of the images with a first pass for the estimate
     ignore_void: bool = True  # cells without a labelled pixel take no part
     area_power: Fraction = 0.0  # a cell's weight is its segment's area to minus this power: 0.5 makes small segments count for more
@@ -265,7 +271,7 @@ class PartialConfig(Config):
     """Partial maps for the extra input channels, so that one model segments and completes."""
 
     rate: Fraction = 0.5  # share of samples that are given one
-    kinds: tuple[PartialKind, ...] = get_args(PartialKind)
+    kinds: tuple[PartialKind, ...] = get_args(PartialKind)  # kinds of partial maps, of which each sample draws one
 
 
 INFERENCE = InferenceOptions(num_inference_steps=20)
@@ -297,10 +303,11 @@ class DepthConfig(Config):
 class DiffusionRunConfig(RunConfig):
     """`ldmseg train diffusion`."""
 
-    stage: Literal["diffusion"]
+    stage: Literal["diffusion"]  # which training it is
     init: str | None = None  # a pipeline folder or `default` whose networks are the start; other keys are as in that pipeline
     autoencoder: str = "default"  # a pipeline folder, a mask autoencoder's folder or `default`, which beside `init` is that model's own
     latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
+    # how segments get their ids: random, a new one at every step (the paper), or spatial, by their place in the image
     id_policy: IdPolicy = "random"
     # What the model learns to draw, and the weights by which samples are shared out. Several tasks need `descriptors.kind: learned`. Left
     # open beside `init`, they are that model's, with equal weights.
@@ -334,4 +341,41 @@ class DiffusionRunConfig(RunConfig):
         cached = next((key for key in ("latents", "features") if getattr(self.data, key) is not None), None)
         if self.descriptors.kind == "clip-image" and cached is not None:
             raise ValueError(f"data.{cached}: expected none with descriptors.kind clip-image, which needs the photos")
+        return self
+
+
+class ClassifierConfig(Config):
+    """The arguments of `SegmentClassifier`."""
+
+    width: Positive = 96  # channels of each branch of the pyramid
+    stem_widths: tuple[Positive, ...] = (32, 64)  # of the small stem beside the features; an empty list leaves it out
+    rates: tuple[Positive, ...] = (6, 12, 18)  # of the pyramid's 3 x 3 convolutions, in cells
+
+
+class NamingConfig(Config):
+    """The loss of the classifier: cross-entropy. Segments and cells without a category of the classifier teach nothing."""
+
+    segments: Annotated[float, Field(ge=0)] = 1.0  # weight of the segments' mean logits, each segment the same
+    cells: Annotated[float, Field(ge=0)] = 1.0  # weight of the logits of single cells, each labelled pixel the same
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of a segment's target that goes to all categories alike
+
+
+class ClassifierRunConfig(RunConfig):
+    """`ldmseg train classifier`."""
+
+    stage: Literal["classifier"]
+    # A pipeline folder or `default`, whose image encoder is read, and which is exported with the classifier. A classifier that it has is
+    # the start; where it has other categories, all but its last layer.
+    init: str = "default"
+    categories: str | None = None  # a data set that has the categories, none for the first of data.train; others are matched by name
+    model: ClassifierConfig = ClassifierConfig()
+    loss: NamingConfig = NamingConfig()
+    cache: bool = False  # keep what the map of every view teaches in memory after its first use: for some thousand photos in fixed views
+
+    @model_validator(mode="after")
+    def _seeing(self) -> Self:
+        if self.data.latents is not None:
+            raise ValueError("data.latents: expected none with stage classifier, which needs the photos")
+        if not self.loss.segments and not self.loss.cells:
+            raise ValueError("loss: expected segments or cells above 0, got both 0")
         return self

@@ -108,8 +108,6 @@ def _build(
     shards = {shard.first: shard for shard in _kept(path, wanted)}
     starts = range(0, len(dataset), settings.items_per_shard)
     _check_space(path, wanted, sum(shard.items for shard in shards.values()))
-    for leftover in (*path.glob(".latents-*.tmp.*"), *path.glob(".manifest.*.tmp.*")):  # of a process that was killed while writing
-        leftover.unlink(missing_ok=True)
     manifest = wanted.model_copy(update={"shards": tuple(shards[first] for first in sorted(shards))})
     with ThreadPoolExecutor(settings.workers) as pool:
         for first in starts:

@@ -8,7 +8,10 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
+
+MOST_TIMESTEPS = 1_000_000
+"""A schedule has some numbers for each; a damaged one would ask for gigabytes."""
 
 
 class NoiseSchedule(DDIMScheduler):
@@ -18,11 +21,14 @@ class NoiseSchedule(DDIMScheduler):
     divide T), and the last one returns the clean estimate. Saved and loaded as any scheduler.
 
     Args:
-        num_train_timesteps: T.
+        num_train_timesteps: T, at most `MOST_TIMESTEPS`.
         beta_start: as in diffusers; the default is Stable Diffusion's.
         beta_end: as in diffusers; the default is Stable Diffusion's.
         beta_schedule: as in diffusers; the default is Stable Diffusion's.
         prediction_type: what the network returns: the noise (`epsilon`), the clean latents (`sample`) or `v_prediction`.
+
+    Raises:
+        InputError: T is no such number.
     """
 
     @register_to_config
@@ -37,6 +43,8 @@ class NoiseSchedule(DDIMScheduler):
         clip_sample: bool = False,
         set_alpha_to_one: bool = True,
     ) -> None:
+        if not isinstance(num_train_timesteps, int) or not 1 <= num_train_timesteps <= MOST_TIMESTEPS:
+            raise InputError(f"num_train_timesteps: expected 1 to {MOST_TIMESTEPS:,}, got {quoted(num_train_timesteps)}")
         super().__init__(
             num_train_timesteps=num_train_timesteps,
             beta_start=beta_start,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import comb
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,16 @@ class ImageAnswers:
     def spread(self) -> float:
         """How much the answers differ: the mean of 1 - covering over pairs of them."""
         return mean_distance(self.among, same=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it, with six decimals."""
+        matrices = {name: np.round(getattr(self, name), 6).tolist() for name in ("covering", "pq", "among")}
+        return {**matrices, "own": self.own}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The reverse of `to_dict`."""
+        return cls(*(np.array(values[name], dtype=np.float64) for name in ("covering", "pq", "among")), own=values["own"])
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def measure_confidence(
         image, target = dataset.image(index), dataset.map(index)
         given = None if partial is None else partial(index, target)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
-        options: dict[str, Any] = {"ensemble_size": ensemble_size, "num_inference_steps": steps, "generator": generator}
+        options: dict[str, Any] = {"ensemble_size": ensemble_size, "num_inference_steps": steps, "generator": generator, "classes": "none"}
         started = time.monotonic()
         out = pipe(image, **options) if given is None else pipe.inpaint(image, given, **options)
         seconds += time.monotonic() - started

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ldmseg.errors import InputError, quoted
-from ldmseg.formats.image import MAX_PIXELS
+from ldmseg.formats.image import MAX_MAP_PIXELS
 
 WORD = 8
 SIZES = (3, 4, 8, 16)
@@ -62,8 +62,8 @@ def decode_brush(rle: Sequence[int], height: int, width: int, what: str = "rle")
         InputError: they are not the code of a picture of this size.
     """
     size = height * width * CHANNELS
-    if not 0 < height * width <= MAX_PIXELS:
-        raise InputError(f"{what}: expected a mask of 1 to {MAX_PIXELS:,} pixels, got {width} x {height}")
+    if not 0 < height * width <= MAX_MAP_PIXELS:
+        raise InputError(f"{what}: expected a mask of 1 to {MAX_MAP_PIXELS:,} pixels, got {width} x {height}")
     try:
         data = np.asarray(rle)
         valid = data.ndim == 1 and data.dtype.kind in "iu" and data.size * 8 >= HEADER and data.min() >= 0 and data.max() <= 255

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -61,6 +61,11 @@ class CocoPanopticWriter:
     def __len__(self) -> int:
         return len(self._annotations)
 
+    @property
+    def maps(self) -> frozenset[str]:
+        """The names of the PNGs that were added, or that were there."""
+        return frozenset(self._annotations)
+
     def resume(self) -> Self:
         """Go on with the data set that is there, if there is one: its images stay until they are removed.
 
@@ -73,6 +78,15 @@ class CocoPanopticWriter:
             self._images = {entry["id"]: entry for entry in document["images"]}
             self._annotations = {entry["file_name"]: entry for entry in document["annotations"]}
         return self
+
+    def arrange(self) -> None:
+        """Put the images and their maps in the order of the images' ids, in whatever order they were added."""
+
+        def by_id(entry: Mapping[str, Any], key: str) -> tuple[bool, ImageId]:
+            return isinstance(entry[key], str), entry[key]
+
+        self._images = dict(sorted(self._images.items(), key=lambda item: by_id(item[1], "id")))
+        self._annotations = dict(sorted(self._annotations.items(), key=lambda item: by_id(item[1], "image_id")))
 
     def remove(self, png_name: str) -> bool:
         """Leave a map and its image out, of which this was the only map; whether there was one. Its PNG stays."""
@@ -112,7 +126,7 @@ class CocoPanopticWriter:
             raise InputError(f"image_id: {image_id} was added before")
         if png_name in self._annotations:
             raise InputError(f"file_name: '{file_name}' and an image that was added before would both be written as '{png_name}'")
-        segments = self._segments(pmap, f"'{file_name}'")
+        segments = segments_info(pmap, self._category_ids, self._class_agnostic, f"'{file_name}'")
         png_path = self.png_dir / png_name
         write_id_png(png_path, pmap.ids)
         self._images[image_id] = image
@@ -137,23 +151,40 @@ class CocoPanopticWriter:
         }
         return write_json(self.json_path, document)
 
-    def _segments(self, pmap: PanopticMap, where: str) -> list[dict[str, Any]]:
-        if pmap.segments and pmap.segments[-1].id > MAX_RGB_ID:
-            raise InputError(f"{where}: expected ids up to {MAX_RGB_ID} (a PNG has three bytes), got {pmap.segments[-1].id}")
-        found = []
-        for segment, area, box in zip(pmap.segments, pmap.areas.tolist(), pmap.boxes.tolist(), strict=True):
-            category = CLASS_AGNOSTIC.id if segment.category_id is None and self._class_agnostic else segment.category_id
-            if category not in self._category_ids:
-                raise InputError(f"{where}: segment {segment.id} has category {category}, which is not one of the categories")
-            entry: dict[str, Any] = {
-                "id": segment.id,
-                "category_id": category,
-                "area": area,
-                "bbox": box,
-                "iscrowd": int(segment.iscrowd),
-            }
-            found.append(entry if segment.score is None else entry | {"score": segment.score})
-        return found
+
+def segments_info(pmap: PanopticMap, category_ids: Container[int], class_agnostic: bool, where: str) -> list[dict[str, Any]]:
+    """COCO's `segments_info` of a map.
+
+    Args:
+        category_ids: what segments may be of.
+        class_agnostic: whether a segment without a category is of `CLASS_AGNOSTIC`.
+        where: names the map in errors.
+
+    Raises:
+        InputError: a segment's category is unknown, or an id is above 2**24 - 1.
+    """
+    categories = []
+    for segment in pmap.segments:
+        category = CLASS_AGNOSTIC.id if segment.category_id is None and class_agnostic else segment.category_id
+        if category not in category_ids:
+            raise InputError(f"{where}: segment {segment.id} has category {category}, which is not one of the categories")
+        categories.append(category)
+    return segment_entries(pmap, categories, where)
+
+
+def segment_entries(pmap: PanopticMap, categories: Sequence[int | None], where: str) -> list[dict[str, Any]]:
+    """The `segments_info` of a map whose segments are of these categories.
+
+    Raises:
+        InputError: an id is above 2**24 - 1; `where` names the map.
+    """
+    if pmap.segments and pmap.segments[-1].id > MAX_RGB_ID:
+        raise InputError(f"{where}: expected ids up to {MAX_RGB_ID} (a PNG has three bytes), got {pmap.segments[-1].id}")
+    found = []
+    for segment, category, area, box in zip(pmap.segments, categories, pmap.areas.tolist(), pmap.boxes.tolist(), strict=True):
+        entry: dict[str, Any] = {"id": segment.id, "category_id": category, "area": area, "bbox": box, "iscrowd": int(segment.iscrowd)}
+        found.append(entry if segment.score is None else entry | {"score": segment.score})
+    return found
 
 
 def write_coco_panoptic(

@@ -6,13 +6,14 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ldmseg.atomic import atomic_write
+from ldmseg.atomic import write_bytes
 from ldmseg.errors import InputError, shortened
 from ldmseg.formats.image import BROKEN_IMAGE, MAX_PIXELS, existing_file, one_line, open_image
 
@@ -94,7 +95,7 @@ def _decode_with_imagecodecs(file: Path) -> NDArray[np.uint32] | None:
         if data[:8] != PNG_SIGNATURE or kind != PLAIN_RGB or too_large or not _checksums_hold(data):
             return None
         pixels = imagecodecs.png_decode(data)  # (H, W, 3)
-    except (OSError, imagecodecs.PngError):
+    except (OSError, ValueError, imagecodecs.PngError):  # ValueError: its message quotes the file's bytes as if they were UTF-8
         return None
     codes = np.empty(pixels.size // 3, dtype="<u4")
     codes[:-1] = np.ndarray(codes.size - 1, "<u4", pixels, strides=(3,))  # four bytes from every third on: the next pixel's is on top
@@ -119,9 +120,18 @@ def write_id_png(path: str | os.PathLike[str], ids: ArrayLike) -> None:
     Raises:
         InputError: an id does not fit, or the file cannot be written.
     """
-    picture = Image.fromarray(ids_to_rgb(ids))
-    with atomic_write(path) as temporary:
-        picture.save(temporary, format="PNG")
+    write_bytes(path, id_png(ids))
+
+
+def id_png(ids: ArrayLike) -> bytes:
+    """The bytes of the file that `write_id_png` writes.
+
+    Raises:
+        InputError: an id does not fit.
+    """
+    picture = BytesIO()
+    Image.fromarray(ids_to_rgb(ids)).save(picture, format="PNG")
+    return picture.getvalue()
 
 
 @contextmanager

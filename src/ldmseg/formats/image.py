@@ -31,6 +31,9 @@ BROKEN_IMAGE = (
 MAX_PIXELS = 178_956_970
 """Of a picture that is read unless more are allowed; Pillow's own limit. A file of 2 KB can hold as many, and costs 8 bytes for each."""
 
+MAX_MAP_PIXELS = 100_000_000
+"""The same of a label picture, which takes up to 19 bytes a pixel, so that neither it nor a photo takes more than 2 GB."""
+
 BAND = 2**19
 """Pixels that are converted at a time where Pillow has no conversion of its own."""
 
@@ -87,6 +90,20 @@ def read_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tup
         with open_image(file, max_pixels) as image:
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
+    except BROKEN_IMAGE as error:
+        raise InputError(f"image: cannot read '{file}': {shortened(one_line(error), 200)}") from error
+
+
+def stored_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) as a picture's header has them, whatever its orientation and however many pixels.
+
+    Raises:
+        InputError: there is no such file, or it is no picture.
+    """
+    file = existing_file(path, "image")
+    try:
+        with _open_any(file) as image:
+            return image.height, image.width
     except BROKEN_IMAGE as error:
         raise InputError(f"image: cannot read '{file}': {shortened(one_line(error), 200)}") from error
 

@@ -17,14 +17,14 @@ from PIL.PngImagePlugin import PngInfo
 from ldmseg.atomic import atomic_write
 from ldmseg.errors import InputError, quoted
 from ldmseg.formats.id_png import ids_to_rgb, open_picture, rgb_to_ids
-from ldmseg.formats.image import MAX_PIXELS
+from ldmseg.formats.image import MAX_MAP_PIXELS, one_line
 from ldmseg.panoptic import VOID, PanopticMap, Segment
 
 OPAQUE = 255
 """Alpha of a pixel that hides what lies under it."""
 
 
-def read_label_png(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> PanopticMap:
+def read_label_png(path: str | os.PathLike[str], max_pixels: int = MAX_MAP_PIXELS) -> PanopticMap:
     """The map that a label picture holds.
 
     | picture | id |
@@ -54,7 +54,7 @@ def file_named(path: str | os.PathLike[str]) -> Iterator[None]:
         raise InputError(f"label: cannot read '{os.fspath(path)}': {error}") from error
 
 
-def read_label_ids(path: str | os.PathLike[str], what: str = "label", max_pixels: int = MAX_PIXELS) -> NDArray[np.integer]:
+def read_label_ids(path: str | os.PathLike[str], what: str = "label", max_pixels: int = MAX_MAP_PIXELS) -> NDArray[np.integer]:
     """(H, W) pixel values of a label picture, in the type in which they are stored.
 
     Raises:
@@ -132,7 +132,10 @@ def ids_of(image: Image.Image, path: str | os.PathLike[str] = "the picture", wha
         InputError: it is of another kind, or half transparent; `path` and `what` name it.
     """
     if image.mode == "P" and "transparency" in image.info:
-        indices, layer = np.array(image), image.convert("RGBA")
+        try:
+            indices, layer = np.array(image), image.convert("RGBA")
+        except ValueError as error:  # more transparencies than colours
+            raise InputError(f"{what}: cannot read '{os.fspath(path)}': {one_line(error)}") from error
         hidden = np.asarray(layer)[..., 3] == 0
         if not (indices[~hidden] == VOID).any():
             indices[hidden] = VOID

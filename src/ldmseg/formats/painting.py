@@ -13,13 +13,16 @@ from scipy.ndimage import binary_erosion, label
 
 from ldmseg.errors import InputError, quoted
 from ldmseg.formats.id_png import ids_to_rgb, open_picture, rgb_to_ids
-from ldmseg.formats.image import MAX_PIXELS
+from ldmseg.formats.image import MAX_MAP_PIXELS
 from ldmseg.formats.label_png import OPAQUE, file_named, ids_of
 from ldmseg.palette import Color, painted_colors
 from ldmseg.panoptic import VOID, PanopticMap
 
 SNAP = 48.0
 """Distance in RGB up to which a stray colour counts as a main one; main colours are at least so far apart."""
+
+MAX_CLEANED_PIXELS = 40_000_000
+"""Of a picture that is cleaned, unless more are allowed; cleaning takes 48 bytes a pixel."""
 
 SPECK = 16
 """Segments of fewer pixels are hardly painted on purpose."""
@@ -39,7 +42,7 @@ class Painting:
 
 
 def read_painting(
-    path: str | os.PathLike[str], *, unknown: Color | None = None, clean: bool = False, max_pixels: int = MAX_PIXELS
+    path: str | os.PathLike[str], *, unknown: Color | None = None, clean: bool = False, max_pixels: int | None = None
 ) -> Painting:
     """The partial map of a picture, as `read_label_png` reads it.
 
@@ -47,11 +50,13 @@ def read_painting(
         unknown: a colour that stands for unknown, as black does: that of the paper one painted on.
         clean: snap stray colours (a soft brush's, JPEG's) to the main ones, and leave what is unsure unknown. Main colours that are nearer
             than `SNAP` count as one. Gray and palette pictures hold ids and not colours, and are left as they are.
+        max_pixels: `MAX_MAP_PIXELS` by default, `MAX_CLEANED_PIXELS` with `clean`.
 
     Raises:
         InputError: as `read_label_png`; also when the picture is a JPEG or half transparent and is not to be cleaned.
     """
-    with open_picture(path, "label", max_pixels) as image:
+    usual = MAX_CLEANED_PIXELS if clean else MAX_MAP_PIXELS
+    with open_picture(path, "label", usual if max_pixels is None else max_pixels) as image:
         if clean and image.mode in _COLORED:
             rgba = np.asarray(image.convert("RGBA"))
             ids: NDArray = clean_colors(rgba[..., :3], rgba[..., 3] > OPAQUE // 2, [] if unknown is None else [unknown])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ldmseg.errors import InputError, quoted
 from ldmseg.formats.coco_json import Category
-from ldmseg.formats.image import MAX_PIXELS
+from ldmseg.formats.image import MAX_MAP_PIXELS
 from ldmseg.formats.patches import Patch, one_ring, outlines
 from ldmseg.panoptic import PanopticMap, Segment
 
@@ -51,9 +51,7 @@ def paint(regions: Sequence[Region], height: int, width: int, categories: Iterab
         key = ("alone", position) if region.group is None else ("group", region.group)
         number = numbers.setdefault(key, len(numbers) + 1)
         values.append(number)
-        segments.setdefault(
-            number, Segment(number, region.category_id, isthing.get(region.category_id or 0), region.iscrowd, region.score)
-        )
+        segments.setdefault(number, Segment(number, region.category_id, isthing.get(region.category_id or 0), region.iscrowd, region.score))
     ids = np.zeros((height, width), dtype=np.int32)
     for position in sorted(range(len(regions)), key=lambda p: regions[p].order):
         patch = regions[position].patch.clipped(height, width)
@@ -93,8 +91,8 @@ def checked_size(height: object, width: object, where: str) -> tuple[int, int]:
     Raises:
         InputError: they are no whole numbers from 1 up, or too large.
     """
-    whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 < v <= MAX_PIXELS for v in (height, width))
-    if not whole or height * width > MAX_PIXELS:  # type: ignore[operator]
+    whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 < v <= MAX_MAP_PIXELS for v in (height, width))
+    if not whole or height * width > MAX_MAP_PIXELS:  # type: ignore[operator]
         got = f"{quoted(width)} x {quoted(height)}"
-        raise InputError(f"{where}: expected a width and a height of 1 to {MAX_PIXELS:,} pixels in all, got {got}")
+        raise InputError(f"{where}: expected a width and a height of 1 to {MAX_MAP_PIXELS:,} pixels in all, got {got}")
     return height, width  # type: ignore[return-value]

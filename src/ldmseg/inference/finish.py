@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from ldmseg.images import as_photo
 from ldmseg.inference.boundaries import BoundarySettings, refine_boundaries
 from ldmseg.inference.ensemble import consensus
 from ldmseg.inference.known import KnownMap, mirror
+from ldmseg.inference.naming import Classes, named
 from ldmseg.inference.postprocess import split_components
 from ldmseg.inference.samples import Sample
 from ldmseg.inference.tiles import tile_pixels
@@ -75,6 +76,12 @@ def finish_depth(drawn: Sequence[DepthMap], samples: Sequence[Sample]) -> Answer
     median = np.median(values, axis=0)
     agrees = np.maximum(values / median, median / values) < DEPTH_AGREES
     return Answer(DepthMap(median, depths[0].unit), agrees.mean(0, dtype=np.float32), tuple(depths))
+
+
+def with_names(answer: Answer[PanopticMap], classes: Classes, image: Tensor, known: KnownMap | None) -> Answer[PanopticMap]:
+    """The answer with a category for each segment of its map; confidence and samples stay those of the segments as drawn."""
+    given = () if known is None else {s.id for s in known.map.segments}
+    return replace(answer, map=named(answer.map, classes.probabilities(image, answer.map), classes.categories, given))
 
 
 def _bordered(pmap: PanopticMap, image: Tensor, known: KnownMap | None, options: InferenceOptions) -> PanopticMap:

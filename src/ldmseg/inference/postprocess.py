@@ -72,7 +72,7 @@ def _scores(logits: Tensor) -> list[float]:
 def _sure(logits: Tensor, kept: Tensor, least: float, height: int, width: int) -> Tensor:
     """(K, h, w) -> (H, W) int32 the most probable of the ids `kept`, VOID where its probability is below `least`."""
     ids = torch.empty(height, width, dtype=torch.int32, device=logits.device)
-    for top, band in _resized_bands(logits, height, width):
+    for top, band in resized_bands(logits, height, width):
         probability, best = band.softmax(0).max(0)
         ids[top : top + band.shape[1]] = torch.where(probability < least, VOID, kept.int()[best])
     return ids
@@ -203,7 +203,7 @@ def _decide(result: Tensor, logits: Tensor, ids: Tensor, axes: tuple[_Axis, _Axi
             result[i, j] = winner
 
 
-def _resized_bands(logits: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
+def resized_bands(logits: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
     """(K, h, w) -> first row and (K, rows, W) of each band of the bilinear resize to (H, W), pixel centres aligned."""
     if tuple(logits.shape[-2:]) == (height, width):
         yield 0, logits

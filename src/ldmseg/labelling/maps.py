@@ -6,10 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ldmseg.dense import DepthMap, Target
 from ldmseg.errors import InputError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ldmseg.formats.depth_png import DepthWriter
     from ldmseg.palette import Color
     from ldmseg.panoptic import PanopticMap
+
+W = TypeVar("W", "CocoPanopticWriter", "DepthWriter")
 
 Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[Prediction]"]
 """A batch of photos and their pictures -> the model's results."""
@@ -86,7 +88,8 @@ def write_maps(
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
     drawing: deque[tuple[Written, Future[None]]] = deque()
     done = 0
-    with _threads() as pool, _writer(output, origin, categories, task) as writer:
+    names = {category.id: category.name for category in categories or ()}
+    with _threads() as pool, _task_writer(output, origin, categories, task) as writer:
         for batch, loaded in _read_ahead(batches, pool):
             began = time.perf_counter()
             predictions = predict(batch, loaded)
@@ -95,7 +98,7 @@ def write_maps(
                 map_path = writer.add(photo.path.name, photo.image_id, prediction.map)  # type: ignore[arg-type]  # of the writer's task
                 paths = {suffix: output / f"{photo.path.stem}{suffix}.png" for suffix in pictures.suffixes}
                 one = _written(photo, map_path, paths, prediction, seconds)
-                drawing.append((one, pool.submit(_draw, paths, picture, prediction)))
+                drawing.append((one, pool.submit(_draw, paths, picture, prediction, names)))
                 done += 1
                 on_progress(done, len(photos))
             while len(drawing) > batch_size:
@@ -122,10 +125,10 @@ def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) ->
             yield batch, pictures
 
 
-def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction) -> None:
+def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction, names: Mapping[int, str]) -> None:
     from ldmseg.atomic import atomic_write
     from ldmseg.palette import segment_colors
-    from ldmseg.visualize import completion_panels, confidence_picture, depth_picture, overlay
+    from ldmseg.visualize import captioned, completion_panels, confidence_picture, depth_picture, overlay
 
     pmap = prediction.map
     colors = {} if isinstance(pmap, DepthMap) else segment_colors(pmap, keep=prediction.colors)
@@ -135,7 +138,7 @@ def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction) 
         elif isinstance(pmap, DepthMap):
             drawn = depth_picture(pmap)
         elif suffix == OVERLAY:
-            drawn = overlay(picture, pmap, colors=colors)
+            drawn = captioned(overlay(picture, pmap, colors=colors), pmap, names)
         else:
             given, confidence = prediction.given, prediction.confidence
             drawn = completion_panels(picture, pmap, given=given, confidence=confidence, colors=colors)
@@ -158,20 +161,31 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextmanager
-def _writer(
+def _task_writer(
     output: Path, origin: Provenance | None, categories: Sequence[Category] | None, task: Task
-) -> Iterator[CocoPanopticWriter | DepthWriter]:
-    from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+) -> AbstractContextManager[CocoPanopticWriter | DepthWriter]:
+    if task != "depth":
+        return map_writer(output, origin, categories)
     from ldmseg.formats.depth_png import DepthWriter
+
+    return _closed(output, lambda: DepthWriter(output, provenance=origin))
+
+
+def map_writer(
+    output: Path, origin: Provenance | None, categories: Sequence[Category] | None = None
+) -> AbstractContextManager[CocoPanopticWriter]:
+    """Write maps and `panoptic.json` into a folder that no other process writes to; after an error the JSON has what was added."""
+    from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+
+    return _closed(output, lambda: CocoPanopticWriter(output, categories, png_dir=output, provenance=origin))
+
+
+@contextmanager
+def _closed(output: Path, opened: Callable[[], W]) -> Iterator[W]:
     from ldmseg.locking import locked
 
     with locked(output):
-        writer: CocoPanopticWriter | DepthWriter
-        if task == "depth":
-            writer = DepthWriter(output, provenance=origin)
-        else:
-            writer = CocoPanopticWriter(output, categories, png_dir=output, provenance=origin)
+        writer = opened()
         try:
             yield writer
         except BaseException:

@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     from ldmseg.options import InferenceOptions
 
 
-def made_by(command: str, model: str, folder: str, seed: int, options: InferenceOptions) -> Provenance:
+def made_by(command: str, model: str, folder: str, seed: int, options: InferenceOptions, *, dated: bool = True) -> Provenance:
     """COCO's `info` for the maps of one run.
 
     Args:
-        command: the verb, `segment` or `inpaint`.
+        command: the verb, `segment`, `inpaint` or `label`.
         model: as the user named it.
         folder: where it lies; its files are hashed if it is on this machine.
         seed: of the noise.
         options: those of the calls, resolved.
+        dated: whether the date is told, too. Two runs of one command then differ in it.
     """
     from ldmseg.formats.coco_json import Provenance
     from ldmseg.models.manifest import fingerprint
@@ -30,7 +31,7 @@ def made_by(command: str, model: str, folder: str, seed: int, options: Inference
         info={
             "description": f"ldmseg {command}",
             "version": __version__,
-            "date_created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **({"date_created": datetime.now(UTC).isoformat(timespec="seconds")} if dated else {}),
             "model": model,
             **({} if digest is None else {"model_sha256": digest}),
             "seed": seed,

@@ -31,6 +31,7 @@ OVERLAY = "_overlay"
 CONFIDENCE, PANELS = "_confidence", "_panels"
 """The same of the heat map, and of the picture that shows everything side by side."""
 
+
 @dataclass(frozen=True)
 class Pictures:
     """Which pictures are wanted beside the map, by what their names have after the photo's stem."""
@@ -86,8 +87,7 @@ def check_photos(
 def _check_names(paths: Sequence[Path], output: Path, pictures: Pictures) -> None:
     photos, writers = {os.path.realpath(path) for path in paths}, dict[str, Path]()
     for path in paths:
-        if not _is_text(path.name):
-            raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {quoted(path.name)}")
+        check_name(path)
         for name in output_names(path, pictures):
             if os.path.realpath(output / name) in photos:
                 raise InputError(f"--output: expected a folder where no photo would be replaced, got '{output}', which holds '{name}'")
@@ -96,9 +96,14 @@ def _check_names(paths: Sequence[Path], output: Path, pictures: Pictures) -> Non
                 raise InputError(f"images: '{other}' and '{path}' would both write '{name}'; rename one, or use --no-overlay")
 
 
-def _is_text(name: str) -> bool:
-    """Bytes that are none are kept in paths as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+def check_name(path: Path) -> None:
+    """Bytes that are no text are kept in paths as lone surrogates.
+
+    Raises:
+        InputError: the file's name holds some.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in path.name):
+        raise InputError(f"images: expected file names that are text, because panoptic.json holds them, got {quoted(path.name)}")
 
 
 def output_names(path: Path, pictures: Pictures) -> list[str]:
@@ -120,8 +125,13 @@ def photo_generator(seed: int, path: Path) -> torch.Generator:
     """Randomness of one photo: a function of the seed and the file's stem, so that other photos do not matter."""
     import torch
 
-    digest = hashlib.sha256(f"{seed}:{path.stem}".encode("utf-8", "surrogateescape")).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+    return torch.Generator().manual_seed(photo_seed(seed, path.stem))
+
+
+def photo_seed(seed: int, stem: str) -> int:
+    """The seed of one photo's randomness (`photo_generator`)."""
+    digest = hashlib.sha256(f"{seed}:{stem}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8]) >> 1
 
 
 def check_partials(
@@ -133,7 +143,6 @@ def check_partials(
         InputError: a PNG is missing, unreadable, of another size than its photo, holds ids that the result cannot, or would be replaced.
     """
     from ldmseg.formats.id_png import MAX_RGB_ID
-    from ldmseg.formats.image import MAX_PIXELS
 
     if not partial.is_dir() and len(photos) > 1:
         raise InputError(f"{option}: expected a folder with <stem>.png for each of {len(photos)} photos, got '{partial}'")
@@ -145,11 +154,26 @@ def check_partials(
             raise InputError(f"{option}: expected a label PNG for '{photo.path}', found no '{path}'")
         if os.path.realpath(path) in written:
             raise InputError(f"--output: expected a folder where no given map would be replaced, got '{output}', which holds '{path.name}'")
-        pmap = read(path, max(MAX_PIXELS, photo.pixels))
-        if pmap.shape != photo.size:
-            (height, width), (got_height, got_width) = photo.size, pmap.shape
-            raise InputError(f"{option}: '{path}': expected {width}x{height}, the size of '{photo.path}', got {got_width}x{got_height}")
+        _check_size(photo, path, _header_size(path), option)  # before it is decoded, which costs by its own size
+        pmap = read(path, photo.pixels)
+        _check_size(photo, path, pmap.shape, option)
         highest = pmap.segments[-1].id if pmap.segments else 0
         if highest > MAX_RGB_ID:
             raise InputError(f"{option}: '{path}': expected ids up to {MAX_RGB_ID}, got {highest}")
     return found
+
+
+def _header_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of a picture as it is stored; None where its header cannot be read."""
+    from ldmseg.formats.image import stored_size
+
+    try:
+        return stored_size(path)
+    except InputError:  # its reader says what is wrong
+        return None
+
+
+def _check_size(photo: Photo, path: Path, found: tuple[int, int] | None, option: str) -> None:
+    if found is not None and found != photo.size:
+        (height, width), (got_height, got_width) = photo.size, found
+        raise InputError(f"{option}: '{path}': expected {width}x{height}, the size of '{photo.path}', got {got_width}x{got_height}")

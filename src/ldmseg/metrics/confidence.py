@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -101,6 +103,18 @@ class ConfidenceQuality:
             raise InputError(f"other: expected a ConfidenceQuality with {self.bins} bins, got {other.bins}")
         self._add(other._values, other._counts)
         return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was counted, as JSON holds it: the distinct confidences, how many were right with each, and how many wrong."""
+        right, wrong = self._counts
+        return {"bins": self.bins, "confidence": self._values.tolist(), "right": right.tolist(), "wrong": wrong.tolist()}
+
+    @classmethod
+    def from_dict(cls, counted: Mapping[str, Any]) -> Self:
+        """The reverse of `to_dict`."""
+        quality = cls(counted["bins"])
+        quality._add(np.array(counted["confidence"], dtype=np.float64), np.array([counted["right"], counted["wrong"]], dtype=np.int64))
+        return quality
 
     def compute(self) -> ConfidenceResult:
         """The figures so far; zeros (and no AUROC) where nothing was counted."""

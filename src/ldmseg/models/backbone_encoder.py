@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from ldmseg.errors import InputError
@@ -75,6 +76,14 @@ class BackboneImageEncoder(ImageEncoder):
     def input_scale(self) -> int:
         return self.config["input_scale"]
 
+    @property
+    def feature_channels(self) -> tuple[int, ...]:
+        return self.backbone.channels
+
+    @property
+    def feature_cell(self) -> int:
+        return self.downscale if self.backbone.grid > 1 else max(1, self.backbone.strides[0] // self.input_scale)
+
     def train(self, mode: bool = True) -> Self:
         """The backbone stays in evaluation mode."""
         super().train(mode)
@@ -91,6 +100,7 @@ class BackboneImageEncoder(ImageEncoder):
         """Pixels of the photo per latent cell."""
         return self.config["downscale"] * self.config["input_scale"]
 
+    @apply_forward_hook
     @torch.no_grad()
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """The backbone's features of photos (B, 3, H, W) in [-1, 1] whose sides are multiples of a latent cell."""

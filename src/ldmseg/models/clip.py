@@ -7,12 +7,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
 from ldmseg.errors import InputError
 from ldmseg.models.pretrained import LISTED, Pretrained, only_shapes
 
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of the photos that CLIP was trained on, values in 0..1 (Radford et al. 2021)."""
 
-def import_transformers() -> Any:
-    """The package, which only CLIP's descriptors need.
+
+def clip_pixels(photos: Tensor, size: int) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] -> (B, 3, size, size) float32 as CLIP was trained with; the whole photo is squeezed to the square."""
+    resized = F.interpolate(photos.float(), (size, size), mode="bicubic", antialias=True, align_corners=False)
+    values = (resized.clamp(-1, 1) + 1) / 2
+    mean, std = (torch.tensor(numbers, device=photos.device).reshape(1, 3, 1, 1) for numbers in (PIXEL_MEAN, PIXEL_STD))
+    return (values - mean) / std
+
+
+def import_transformers(argument: str = "descriptor", user: str = "CLIP", extra: str = "descriptors") -> Any:
+    """The package, which no part of the core needs.
+
+    Args:
+        argument: named in the error.
+        user: what needs the package.
+        extra: of this package, which installs it.
 
     Raises:
         InputError: it is not installed.
@@ -20,7 +41,7 @@ def import_transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        raise InputError("descriptor: expected the package transformers for CLIP (pip install 'ldmseg[descriptors]'), got none") from None
+        raise InputError(f"{argument}: expected the package transformers for {user} (pip install 'ldmseg[{extra}]'), got none") from None
     return transformers
 
 
@@ -41,7 +62,7 @@ def load_clip(model_class: Any, saved: Pretrained, optional: str | tuple[str, ..
     Raises:
         InputError: it cannot be loaded, or other weights are missing; the keys are listed.
     """
-    with _quiet():
+    with quiet():
         try:
             if only_shapes():
                 config = model_class.config_class.from_pretrained(saved.root, subfolder=saved.subfolder)
@@ -66,7 +87,7 @@ def load_tokenizer(saved: Pretrained, length: int, vocabulary: int) -> str:
         InputError: none is there, or it is not that of a model with `vocabulary` word pieces.
     """
     subfolder = "tokenizer" if saved.subfolder == "text_encoder" else saved.subfolder
-    with _quiet():
+    with quiet():
         try:
             loaded = import_transformers().CLIPTokenizerFast.from_pretrained(saved.root, subfolder=subfolder)
         except Exception as error:  # as in `load_clip`
@@ -81,7 +102,7 @@ def load_tokenizer(saved: Pretrained, length: int, vocabulary: int) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers logs every unused weight and draws a progress bar. What matters becomes an error here."""
     bars = import_transformers().utils.logging
     logger, shown = logging.getLogger("transformers"), bars.is_progress_bar_enabled()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
@@ -15,16 +14,12 @@ from torch import Tensor, nn
 
 from ldmseg.choices import Task
 from ldmseg.errors import InputError, quoted
-from ldmseg.models.clip import check_type, import_transformers, load_clip, load_tokenizer
+from ldmseg.models.clip import check_type, clip_pixels, import_transformers, load_clip, load_tokenizer
 from ldmseg.models.pretrained import find_pretrained
 
 DescriptorKind = Literal["clip-image", "clip-text", "learned"]
 CLIP = "openai/clip-vit-large-patch14"
 """Its text encoder is the one that Stable Diffusion v1 was trained with, and its image embeddings have the width of v1's tokens."""
-
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
-"""Of the photos that CLIP was trained on, values in 0..1 (Radford et al. 2021)."""
 
 _SHARED = ("hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps")
 _VISION = (*_SHARED, "attention_dropout", "num_channels", "image_size", "patch_size")
@@ -184,11 +179,7 @@ class ClipImageDescriptor(ClipDescriptor):
 
     def _pixels(self, photos: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> (B, 3, size, size) as CLIP was trained with."""
-        size = self.config["clip_config"]["image_size"]
-        resized = F.interpolate(photos.float(), (size, size), mode="bicubic", antialias=True, align_corners=False)
-        values = (resized.clamp(-1, 1) + 1) / 2
-        mean, std = (torch.tensor(numbers, device=photos.device).reshape(1, 3, 1, 1) for numbers in (PIXEL_MEAN, PIXEL_STD))
-        return ((values - mean) / std).to(self.dtype)
+        return clip_pixels(photos, self.config["clip_config"]["image_size"]).to(self.dtype)
 
 
 class ClipTextDescriptor(ClipDescriptor):

@@ -41,6 +41,7 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         downscale: f, the map's pixels per latent cell along each side.
         input_scale: s, the image's pixels per pixel of the map.
         trainable: whether its weights are trained together with the denoiser.
+        feature_channels, feature_cell: of what `features` returns: each map's channels, and pixels of the map per cell of the first.
     """
 
     trainable: ClassVar[bool]
@@ -57,6 +58,27 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def input_scale(self) -> int:
         """Pixels of the image that `encode` needs per pixel of the map, along each side."""
         return 1
+
+    @property
+    def feature_channels(self) -> tuple[int, ...]:
+        return (self.latent_channels,)
+
+    @property
+    def feature_cell(self) -> int:
+        return self.downscale
+
+    @apply_forward_hook
+    @torch.no_grad()
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What a classifier reads, finest first: the features of a frozen backbone where there is one, else the latents.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1], H and W multiples of f times the input scale s.
+
+        Returns:
+            (B, channels, h, w) each.
+        """
+        return (self.encode(images),)
 
     @abstractmethod
     def _latents(self, images: Tensor) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -17,6 +19,12 @@ from ldmseg.models.pretrained import only_shapes
 from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
 
 BUNDLED = "default"
+LIBRARIES = ("ldmseg", "diffusers", "transformers")
+"""Where the parts of a pipeline may come from."""
+
+
+_UNUSABLE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, ArithmeticError, AssertionError)
+"""What libraries raise on configurations and weights that make no sense."""
 
 
 def model_folder(source: str | PathLike[str]) -> str:
@@ -33,6 +41,26 @@ def model_folder(source: str | PathLike[str]) -> str:
     return str(folder)
 
 
+def check_components(index: Mapping[str, Any], folder: str | PathLike[str]) -> None:
+    """That loading a pipeline runs no code but that of installed libraries, whatever its `model_index.json` names.
+
+    A module that this process has imported itself may be named: parts of one's own are saved so.
+
+    Raises:
+        InputError: the class of the pipeline or of a part is of another module, or its code lies in the folder.
+    """
+    for name, value in index.items():
+        if name == "_class_name" and not isinstance(value, str):
+            raise InputError(f"--model: model_index.json: {name}: expected the name of a class, got {quoted(value)}")
+        if isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(library := value[0], str):
+            known = library in LIBRARIES or library in sys.modules
+            if not known or (Path(folder) / name / f"{library}.py").is_file():
+                raise InputError(
+                    f"--model: model_index.json: {quoted(name)}: expected a class of {', '.join(LIBRARIES)}, got one of {quoted(library)}, "
+                    "whose code is not run"
+                )
+
+
 @contextmanager
 def loading_errors(argument: str, expected: str, got: str) -> Iterator[None]:
     """Turn what diffusers, safetensors and the Hub raise on unusable weights into one line."""
@@ -40,7 +68,7 @@ def loading_errors(argument: str, expected: str, got: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
+    except (*_UNUSABLE, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{argument}: expected {expected}, got {quoted(got)} ({type(error).__name__}: {reason})") from error
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ldmseg.choices import Code
 from ldmseg.codes import code_channels, encode_ids
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, quoted
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class MaskAutoencoder(ModelMixin, ConfigMixin):
         if len(widths) < 3 or any(w % norm_groups for w in (widths[-1], decoder_width)):
             raise InputError(
                 f"encoder_widths, decoder_width: expected at least 3 widths, the last and decoder_width multiples of "
-                f"norm_groups={norm_groups}, got {widths} and {decoder_width}"
+                f"norm_groups={norm_groups}, got {quoted(widths)} and {quoted(decoder_width)}"
             )
         self.encoder = _encoder(code_channels(num_ids, code), widths, encoder_depth, 2 * latent_channels, norm_groups)
         self.decoder = _decoder(latent_channels, decoder_width, len(widths) - 2, num_ids, norm_groups)

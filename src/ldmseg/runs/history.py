@@ -71,6 +71,12 @@ class Start:
         start = cls(**known)
         if not _is_step(start.step):
             raise ValueError(f"step: expected a whole number from 0, got {quoted(start.step)}")
+        texts = (start.time, start.device, start.machine, start.precision, start.versions)
+        counts = (start.processes, start.samples_per_step, *(c for n in start.networks for c in (n.parameters, n.trained)))
+        if not all(value is None or isinstance(value, str) for value in texts) or not all(isinstance(n.name, str) for n in start.networks):
+            raise TypeError("expected text")
+        if not all(value is None or _is_step(value) for value in counts) or None in (n.parameters for n in start.networks):
+            raise TypeError("expected whole numbers")
         return start
 
     def to_json(self) -> str:
@@ -160,7 +166,7 @@ def read_starts(run: Path) -> tuple[Start, ...]:
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 start = Start.from_json(text)
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue
             while starts and starts[-1].step >= start.step:
                 starts.pop()
@@ -210,7 +216,7 @@ def _parse(text: str) -> _Line | None:
 
 
 def _is_step(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def _collect(lines: Iterable[_Line]) -> tuple[Series, ...]:

@@ -3,5 +3,24 @@
 from ldmseg.segmenters.base import Photo, Segmenter
 from ldmseg.segmenters.baselines import Baseline, BaselineSegmenter
 from ldmseg.segmenters.diffusion import PipelineSegmenter, as_segmenter
+from ldmseg.segmenters.loading import SEGMENTERS, load_segmenter
+from ldmseg.segmenters.mask2former import QueryKind, QuerySegmenter
+from ldmseg.segmenters.queries import QueryThresholds
+from ldmseg.segmenters.regions import RegionMethod, RegionSegmenter, RegionSettings
 
-__all__ = ["Baseline", "BaselineSegmenter", "Photo", "PipelineSegmenter", "Segmenter", "as_segmenter"]
+__all__ = [
+    "SEGMENTERS",
+    "Baseline",
+    "BaselineSegmenter",
+    "Photo",
+    "PipelineSegmenter",
+    "QueryKind",
+    "QuerySegmenter",
+    "QueryThresholds",
+    "RegionMethod",
+    "RegionSegmenter",
+    "RegionSettings",
+    "Segmenter",
+    "as_segmenter",
+    "load_segmenter",
+]

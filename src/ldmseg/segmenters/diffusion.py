@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 import torch
 
+from ldmseg.inference.naming import ClassesInput
 from ldmseg.options import InferenceKwargs
 from ldmseg.panoptic import PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
@@ -16,12 +17,15 @@ from ldmseg.segmenters.base import Photo, Segmenter
 class PipelineSegmenter:
     """A pipeline with the options of its calls (`InferenceOptions`). Other options are the pipeline's own.
 
+    Args:
+        classes: what names the segments, as in the pipeline's calls; nothing by default, because most measures compare segments alone.
+
     Raises:
         InputError: an option is unknown or out of range.
     """
 
-    def __init__(self, pipe: LDMSegPipeline, **options: Unpack[InferenceKwargs]) -> None:
-        self.pipe, self.asked = pipe, options
+    def __init__(self, pipe: LDMSegPipeline, classes: ClassesInput = "none", **options: Unpack[InferenceKwargs]) -> None:
+        self.pipe, self.classes, self.asked = pipe, classes, options
         self._options = pipe.options.updated(options)
 
     @property
@@ -36,12 +40,12 @@ class PipelineSegmenter:
         seeds: Sequence[int],
         captions: Sequence[str] | None = None,
     ) -> list[PanopticMap]:
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        asked: Any = {"generator": [torch.Generator().manual_seed(seed) for seed in seeds], "prompt": captions, "classes": self.classes}
         if partials is not None:
-            return self.pipe.inpaint(images, partials, generator=generators, prompt=captions, **self.asked).maps
-        return self.pipe(images, generator=generators, prompt=captions, **self.asked).maps
+            return self.pipe.inpaint(images, partials, **asked, **self.asked).maps
+        return self.pipe(images, **asked, **self.asked).maps
 
 
-def as_segmenter(model: LDMSegPipeline | Segmenter, **options: Unpack[InferenceKwargs]) -> Segmenter:
+def as_segmenter(model: LDMSegPipeline | Segmenter, classes: ClassesInput = "none", **options: Unpack[InferenceKwargs]) -> Segmenter:
     """A pipeline with these options as a segmenter. A segmenter is returned as it is."""
-    return PipelineSegmenter(model, **options) if isinstance(model, LDMSegPipeline) else model
+    return PipelineSegmenter(model, classes, **options) if isinstance(model, LDMSegPipeline) else model

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
+from ldmseg.errors import InputError
 from ldmseg.images import ImageInput
 from ldmseg.options import InferenceKwargs
 from ldmseg.panoptic import PanopticMap
@@ -20,6 +21,7 @@ def segment_frames(
     frames: Iterable[ImageInput],
     *,
     first: PanopticMap | None = None,
+    partial: PanopticMap | None = None,
     seed: int = 0,
     **options: Unpack[InferenceKwargs],
 ) -> Iterator[PanopticMap]:
@@ -32,18 +34,24 @@ def segment_frames(
     Args:
         frames: of one size.
         first: a map of the first frame, which is refined too; left out, the first frame is segmented.
+        partial: a partial map of the first frame in its place, which is completed: what is given stays there exactly.
         seed: of the noise.
-        options: see `InferenceOptions`.
+        options: see `InferenceOptions`. `method` is that of completing `partial`; `tile_size` is for the first frame alone.
 
     Raises:
-        InputError: as the pipeline's calls; also when a frame has another size than the one before.
+        InputError: as the pipeline's calls; also when a frame has another size than the one before, or both maps are given.
     """
-    alone: Any = {name: value for name, value in options.items() if name not in ("method", "strength", "resamplings")}
-    refining: Any = {**options, "method": "refine"}
+    if first is not None and partial is not None:
+        raise InputError("first, partial: expected at most one of them, got both")
+    bare: Any = {**options, "classes": "none"}  # named stuff would be one segment, which refining does not keep apart
+    alone: Any = {name: value for name, value in bare.items() if name not in ("method", "strength", "resamplings")}
+    refining: Any = {**bare, "method": "refine", "tile_size": None}
     before = first
     for frame in frames:
         generator = torch.Generator().manual_seed(seed)
-        if before is None:
+        if partial is not None:
+            before, partial = pipe.inpaint(frame, partial, generator=generator, **bare).maps[0], None
+        elif before is None:
             before = pipe(frame, generator=generator, **alone).maps[0]
         else:
             before = pipe.inpaint(frame, before, generator=generator, **refining).maps[0]

@@ -100,7 +100,7 @@ def train(stage: Stage, config: RunConfig, run: Path, on_step: Callable[[int, di
     """
     check_trackers(config.trackers)
     accelerator = start_accelerator(config.optim, **tracking(config.trackers, run))
-    with locked(run) if accelerator.is_main_process else nullcontext():
+    with locked(run, ("samples",)) if accelerator.is_main_process else nullcontext():
         _train(accelerator, stage, config, run, on_step)
     return run / "pipeline"
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
-from ldmseg.config import INFERENCE, AutoencoderRunConfig, DiffusionRunConfig
+from ldmseg.config import INFERENCE, AutoencoderRunConfig, ClassifierRunConfig, DiffusionRunConfig
+from ldmseg.data.datasets import load_dataset
 from ldmseg.diffusion.guidance import check_descriptor, check_guidance
 from ldmseg.errors import InputError, quoted
 from ldmseg.inference.tasks import check_tasks
 from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.backbones import load_backbone
+from ldmseg.models.classifier import SegmentClassifier
 from ldmseg.models.denoiser import Denoiser, add_cross_attention, build_denoiser, freeze_time_embedding, widen_input
 from ldmseg.models.descriptors import Descriptor, build_descriptor
 from ldmseg.models.image_encoder import ConvImageEncoder, ImageEncoder, load_image_encoder
@@ -19,17 +22,21 @@ from ldmseg.models.targets import TASKS
 from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.inheritance import inherited
+from ldmseg.training.naming import classifier_categories
 from ldmseg.training.stages.base import fresh_weights, save_memory
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Networks:
-    """What stage 2 trains (`denoiser`, and parts of the others) and what it needs frozen."""
+    """What stage 2 trains (`denoiser`, and parts of the others) and what it needs frozen; `classifier` is handed on as it is."""
 
     autoencoder: MaskAutoencoder
     image_encoder: ImageEncoder
     denoiser: Denoiser
     descriptor: Descriptor | None
+    classifier: SegmentClassifier | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,15 @@ class Beginning:
 
     networks: Networks
     config: DiffusionRunConfig
+
+
+@dataclass(frozen=True)
+class ClassifierBeginning:
+    """How the classifier's stage begins: the pipeline that it is for, frozen, the new network, and the configuration with its size."""
+
+    pipeline: LDMSegPipeline
+    classifier: SegmentClassifier
+    config: ClassifierRunConfig
 
 
 def mask_autoencoder(config: AutoencoderRunConfig) -> MaskAutoencoder:
@@ -83,7 +99,8 @@ def begin_diffusion(config: DiffusionRunConfig) -> Beginning:
             with fresh_weights(config.seed):
                 encoder = with_backbone(encoder, config)
             network = widen_input(network, image_channels=encoder.latent_channels)
-        networks = ready(Networks(autoencoder, encoder, network, teller), config)
+        classifier = still_valid(start.classifier, encoder)
+        networks = ready(Networks(autoencoder, encoder, network, teller, classifier), config)
         return Beginning(networks, config)
     autoencoder = load_mask_autoencoder(config.autoencoder)
     with fresh_weights(config.seed):
@@ -91,6 +108,17 @@ def begin_diffusion(config: DiffusionRunConfig) -> Beginning:
         network = denoiser(config, autoencoder, encoder)
         networks = ready(Networks(autoencoder, encoder, network, descriptor(config, network)), config)
         return Beginning(networks, config)
+
+
+def still_valid(classifier: SegmentClassifier | None, encoder: ImageEncoder) -> SegmentClassifier | None:
+    """The classifier of a pipeline that is trained further, frozen; None, with a warning, where training changes the features it reads."""
+    if classifier is None:
+        return None
+    frozen = isinstance(encoder, BackboneImageEncoder) or not encoder.trainable
+    if not frozen or not classifier.reads(encoder):
+        logger.warning("the classifier is left out, because training changes the image features; ldmseg train classifier makes a new one")
+        return None
+    return classifier.requires_grad_(False).eval()
 
 
 def image_encoder(config: DiffusionRunConfig, autoencoder: MaskAutoencoder) -> ImageEncoder:
@@ -169,3 +197,27 @@ def ready(networks: Networks, config: DiffusionRunConfig) -> Networks:
     if config.optim.gradient_checkpointing:
         save_memory(networks.denoiser)
     return networks
+
+
+def begin_classifier(config: ClassifierRunConfig) -> ClassifierBeginning:
+    """A classifier for the features of a pipeline's image encoder, which begins with the pipeline's own where it has one.
+
+    Raises:
+        InputError: there is no such pipeline, the data set of the categories has none, or `data.size` is not the pipeline's.
+    """
+    pipe = LDMSegPipeline.from_pretrained(config.init)
+    size = pipe.config["image_size"]
+    if "size" in config.data.model_fields_set and config.data.size != size:
+        drawn = f"{size}, at which the model in {config.init!r} draws (or leave it out)"
+        raise InputError(f"data.size: expected {drawn}, got {config.data.size}")
+    config = config.model_copy(update={"data": config.data.model_copy(update={"size": size})})
+    train = config.data.train
+    named = config.categories or (train if isinstance(train, str) else train[0].data)
+    categories = classifier_categories(load_dataset(named, size=size).categories, named)
+    encoder = pipe.image_encoder.requires_grad_(False).eval()
+    with fresh_weights(config.seed):
+        entries = [category.to_dict() for category in categories]
+        classifier = SegmentClassifier(entries, encoder.feature_channels, encoder.feature_cell, **config.model.model_dump())
+    if pipe.classifier is not None:
+        classifier.begin_with(pipe.classifier)
+    return ClassifierBeginning(pipe, classifier, config)

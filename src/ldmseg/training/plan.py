@@ -13,7 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from ldmseg.codes import code_channels
-from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig, RunConfig
+from ldmseg.config import AutoencoderRunConfig, ClassifierRunConfig, DiffusionRunConfig, RunConfig
 from ldmseg.data.datasets import load_dataset, parse_spec
 from ldmseg.errors import InputError
 from ldmseg.models.denoiser import Condition
@@ -69,7 +69,7 @@ class _Run:
     notes: list[str] = field(default_factory=list)
 
 
-def plan(config: AutoencoderRunConfig | DiffusionRunConfig, processes: int = 1) -> Plan:
+def plan(config: AutoencoderRunConfig | DiffusionRunConfig | ClassifierRunConfig, processes: int = 1) -> Plan:
     """Build the networks without weights and run a step without values; nothing is downloaded, written or trained.
 
     Where a Hub id is not on this machine, Stable Diffusion v1's (or CLIP's) sizes are counted; where stage 1 has not been trained yet, the
@@ -78,7 +78,10 @@ def plan(config: AutoencoderRunConfig | DiffusionRunConfig, processes: int = 1) 
     Raises:
         InputError: the configuration cannot be run, here or anywhere.
     """
-    run = _autoencoder_run(config) if isinstance(config, AutoencoderRunConfig) else _diffusion_run(config)
+    if isinstance(config, ClassifierRunConfig):
+        run = _classifier_run(config)
+    else:
+        run = _autoencoder_run(config) if isinstance(config, AutoencoderRunConfig) else _diffusion_run(config)
     samples = _samples(run.config, run.notes)
     precision = {"no": "fp32"}.get(kind := resolve_precision(config.optim.precision), kind)
     parts = tuple(_part(name, network) for name, network in run.networks.items())
@@ -165,7 +168,19 @@ def _diffusion_run(config: DiffusionRunConfig) -> _Run:
         return denoiser(x, torch.zeros(batch, dtype=torch.long), condition=condition, estimate=x).float().square().mean()
 
     networks: dict[str, Any] = {"autoencoder": autoencoder, "image_encoder": encoder, "denoiser": denoiser, "descriptor": descriptor}
+    networks["classifier"] = parts.classifier
     return _Run(config, {name: network for name, network in networks.items() if network is not None}, step, notes)
+
+
+def _classifier_run(config: ClassifierRunConfig) -> _Run:
+    begun = build.begin_classifier(config)
+    encoder, classifier, config = begun.pipeline.image_encoder.to("meta"), begun.classifier.to("meta"), begun.config
+
+    def step() -> Tensor:
+        side = config.data.size * encoder.input_scale
+        return classifier.of_photos(encoder, torch.zeros(config.optim.batch_size, 3, side, side)).float().square().mean()
+
+    return _Run(config, {"image_encoder": encoder, "classifier": classifier}, step)
 
 
 def _tokens(descriptor: Descriptor | None, batch: int, size: int) -> Tensor | None:

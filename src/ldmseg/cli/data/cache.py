@@ -86,16 +86,19 @@ def cache(
 
 
 def _features(source: str, overrides: list[str], output: Path, device: Any, stored: FeatureOptions, json: bool) -> None:
-    from ldmseg.config import DiffusionRunConfig, load_config
+    from ldmseg.config import ClassifierRunConfig, DiffusionRunConfig, load_config
     from ldmseg.data.datasets import load_mixture
     from ldmseg.data.feature_writer import FeatureSettings, build_feature_cache
-    from ldmseg.training.networks import begin_diffusion
+    from ldmseg.training.networks import begin_classifier, begin_diffusion
 
     run = load_config(source, overrides)
-    if not isinstance(run, DiffusionRunConfig):
-        raise InputError(f"--config: expected a configuration of stage diffusion, got one of stage {run.stage} in '{source}'")
-    encoder = begin_diffusion(run).networks.image_encoder.to(device)
-    data = run.data
+    if isinstance(run, ClassifierRunConfig):
+        begun = begin_classifier(run)
+        encoder, data = begun.pipeline.image_encoder.to(device), begun.config.data
+    elif isinstance(run, DiffusionRunConfig):
+        encoder, data = begin_diffusion(run).networks.image_encoder.to(device), run.data
+    else:
+        raise InputError(f"--config: expected a configuration of stage diffusion or classifier, got one of stage {run.stage} in '{source}'")
     mixture = load_mixture(data.train, size=data.size, segments=data.scene_segments).whole
     settings = FeatureSettings(stored.dtype, stored.per_shard, stored.on_error)
     with Progress("photos", enabled=not json) as progress:

@@ -39,7 +39,8 @@ def scenes(
             f"--count: expected training or validation scenes (seeds from {VALIDATION_SEED}), got both ({seed}..{seed + count - 1})"
         )
     categories = [Category(c.id, c.name, c.isthing) for c in CATEGORIES]
-    with locked(output), Progress("scenes", enabled=not json) as progress, CocoPanopticWriter(output, categories) as writer:
+    parts = ("images", "panoptic", "depth")
+    with locked(output, parts), Progress("scenes", enabled=not json) as progress, CocoPanopticWriter(output, categories) as writer:
         for number in range(seed, seed + count):
             scene = generate_scene(number, size)
             name = f"scene_{number:08d}"

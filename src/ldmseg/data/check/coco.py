@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ldmseg.data.check.findings import Finding, FindingKind, look_at_ids, look_at_photo, size_mismatch
-from ldmseg.errors import InputError, shortened
+from ldmseg.errors import InputError, quoted, shortened
 from ldmseg.formats.coco_json import AnnotationEntry, Category, ImageEntry, ImageId, JsonReader, open_document
 from ldmseg.formats.coco_layout import CocoFiles
 from ldmseg.formats.id_png import read_id_png
@@ -231,9 +231,9 @@ def compare_segments(png: Path, drawn: PanopticMap, listed: Mapping[int, ListedS
             add("unlisted-id", f"{area} pixels have id {segment.id}, which no segment is listed for")
             continue
         if said.area is not None and said.area != area:
-            add("wrong-area", f"segment {segment.id}: the JSON says {said.area} pixels, it has {area}")
+            add("wrong-area", f"segment {segment.id}: the JSON says {quoted(said.area)} pixels, it has {area}")
         if said.box is not None and list(said.box) != box:
-            add("wrong-box", f"segment {segment.id}: the JSON says bbox {list(said.box)}, it has {box}")
+            add("wrong-box", f"segment {segment.id}: the JSON says bbox {quoted(list(said.box))}, it has {box}")
     return findings
 
 

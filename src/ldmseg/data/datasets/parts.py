@@ -93,6 +93,10 @@ class Mixture:
         part, item = self._at(index)
         return part.data.target(item, task)
 
+    def part_of(self, index: int) -> int:
+        """The number of the data set that an item is of."""
+        return bisect_right(self.starts, index) - 1
+
     def labelling(self, index: int) -> Labelling:
         """What void means in the map of an item."""
         return self._at(index)[0].labelling
@@ -103,7 +107,7 @@ class Mixture:
         return default if own is None else own
 
     def _at(self, index: int) -> tuple[MixedPart, int]:
-        number = bisect_right(self.starts, index) - 1
+        number = self.part_of(index)
         return self.parts[number], index - self.starts[number]
 
 

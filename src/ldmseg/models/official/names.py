@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, printable, shortened
 from ldmseg.models.pretrained import LISTED
 
 HEADS = 8
@@ -73,7 +73,7 @@ def image_encoder_name(key: str) -> str | None:
 
 def listed(keys: Iterable[object]) -> str:
     """The first few, and how many more there are."""
-    names = sorted(str(key) for key in keys)
+    names = sorted(shortened(printable(key)) for key in keys)
     return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 

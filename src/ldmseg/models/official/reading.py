@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldmseg.errors import InputError, quoted
+from ldmseg.errors import InputError, printable, quoted
 from ldmseg.models.official.names import listed
 
 STAGE_1, STAGE_2 = ("vae",), ("vae_semseg", "vae_image", "unet")
@@ -161,7 +161,7 @@ def _load(path: Path) -> Any:
             "such a file can run code, and is not read"
         ) from None
     except Exception as error:  # a damaged archive or pickle ends in many unrelated types
-        reason = " ".join(str(error).split())[:150]
+        reason = printable(" ".join(str(error).split())[:150])
         raise InputError(f"checkpoint: expected a file as torch.save writes it, got '{path}' ({type(error).__name__}: {reason})") from None
 
 

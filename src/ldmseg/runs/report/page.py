@@ -10,9 +10,11 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, features
 
 from ldmseg import __version__
+from ldmseg.errors import InputError
+from ldmseg.formats.image import read_image
 from ldmseg.runs.curves import panels
 from ldmseg.runs.history import METRICS, Session, Start
 from ldmseg.runs.report.chart import chart, number_text
@@ -20,7 +22,7 @@ from ldmseg.runs.report.record import RunRecord, Setting
 from ldmseg.runs.report.style import CSS, SCRIPT
 
 MOST_SHEETS = 12
-_STAGES = {"autoencoder": "Stage 1, the mask autoencoder", "diffusion": "Stage 2, the denoiser"}
+_STAGES = {"autoencoder": "Stage 1, the mask autoencoder", "diffusion": "Stage 2, the denoiser", "classifier": "The classifier"}
 _IN_PROGRESS = 15 * 60  # seconds since the last figure, after which a run is not called "in progress"
 # The browser itself keeps the page from loading anything.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -161,7 +163,7 @@ def _samples(record: RunRecord) -> tuple[str, tuple[str, ...]]:
     for step, file in reversed(chosen):
         try:
             figures.append(_picture(step, file))
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+        except (InputError, OSError, ValueError):  # the last two: it is too large for a page's picture
             notes.append(f"samples/{file.name} cannot be read and is left out")
     if not figures:
         return "", tuple(notes)
@@ -171,8 +173,7 @@ def _samples(record: RunRecord) -> tuple[str, tuple[str, ...]]:
 
 
 def _picture(step: int, file: Path) -> str:
-    with Image.open(file) as opened:
-        picture = opened.convert("RGB")
+    picture = read_image(file)
     data, kind = _packed(picture)
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     size = f'width="{picture.width}" height="{picture.height}"'

@@ -10,12 +10,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ldmseg.config import AutoencoderRunConfig, DiffusionRunConfig
+from ldmseg.config import AutoencoderRunConfig, ClassifierRunConfig, DiffusionRunConfig
 from ldmseg.config.plain_yaml import PlainYamlError, read_yaml
 from ldmseg.errors import InputError
 from ldmseg.runs.history import METRICS, History, Network, checkpoints, read_history
 
-_DEFAULTS = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig}
+_DEFAULTS = {"autoencoder": AutoencoderRunConfig, "diffusion": DiffusionRunConfig, "classifier": ClassifierRunConfig}
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _read_config(run: Path) -> tuple[dict[str, Any], str]:
     except PlainYamlError as error:
         raise InputError(f"{expected}, whose config.yaml is no YAML: {error}") from None
     if not isinstance(config, dict) or str(config.get("stage")) not in _DEFAULTS:
-        raise InputError(f"{expected}, whose config.yaml names no stage (autoencoder or diffusion)")
+        raise InputError(f"{expected}, whose config.yaml names no stage ({' or '.join(_DEFAULTS)})")
     return config, text
 
 
@@ -146,9 +146,10 @@ def _samples_per_step(run: Path, config: Mapping[str, Any], newest: Path | None)
     size, pieces = _whole(config, "optim", "batch_size"), _whole(config, "optim", "accumulate")
     try:
         processes = json.loads((run / "division.json").read_text(encoding="utf-8"))["processes"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         processes = sum(1 for _ in newest.glob("random_states_*")) if newest else None  # one file a process
-    return size * pieces * processes if size and pieces and isinstance(processes, int) and processes else None
+    samples = size * pieces * processes if size and pieces and isinstance(processes, int) else 0
+    return samples if 0 < samples < 2**63 else None
 
 
 def _networks(run: Path, newest: Path | None) -> tuple[Network, ...]:

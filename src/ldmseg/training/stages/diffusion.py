@@ -101,7 +101,7 @@ class DiffusionStage(Stage):
         networks = start.networks
         self.schedule = NoiseSchedule(**config.schedule.model_dump())
         self.autoencoder, self.image_encoder = networks.autoencoder, networks.image_encoder
-        self.denoiser, self.descriptor = networks.denoiser, networks.descriptor
+        self.denoiser, self.descriptor, self.classifier = networks.denoiser, networks.descriptor, networks.classifier
         self.mixture = load_mixture(config.data.train, size=config.data.size, segments=config.data.scene_segments)
         self.train_data = self.mixture.whole
         self.val_data = load_dataset(config.data.val, size=config.data.size, segments=config.data.scene_segments)
@@ -118,6 +118,8 @@ class DiffusionStage(Stage):
     def train(self, mode: bool = True) -> DiffusionStage:
         super().train(mode)
         self.autoencoder.eval()
+        if self.classifier is not None:
+            self.classifier.eval()
         return self
 
     def lr_factor(self, name: str) -> float:
@@ -263,6 +265,7 @@ class DiffusionStage(Stage):
             descriptor=self.descriptor,
             inference=INFERENCE.changed(config.inference),
             tasks=self.tasks.settings,
+            classifier=self.classifier,
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
