@@ -20,6 +20,7 @@ from ldmseg.data.datasets import load_dataset
 from ldmseg.dense import DepthMap
 from ldmseg.errors import InputError
 from ldmseg.evaluate import evaluate, evaluate_task
+from ldmseg.formats.coco_json import Category
 from ldmseg.formats.depth_png import read_depth_png
 from ldmseg.metrics.depth import DepthQuality
 from ldmseg.metrics.semantic import SemanticQuality
@@ -102,6 +103,26 @@ def test_each_task_gives_its_type() -> None:
     assert np.array_equal(array, depth.values) and torch.equal(tensor, torch.from_numpy(depth.values.copy()))
     latents = [drawn(pipe, photo(), task=task, output_type="latent").maps[0] for task in TASKS]
     assert not torch.allclose(latents[0], latents[1]) and not torch.allclose(latents[1], latents[2])
+
+
+def test_names_are_for_segments_alone() -> None:
+    pipe, sky = pipeline(), (Category(40, "sky", isthing=False),)
+
+    class Sky:
+        categories = sky
+
+        def probabilities(self, image: torch.Tensor, pmap: PanopticMap) -> np.ndarray:
+            return np.ones((len(pmap), 1))
+
+    out = drawn(pipe, photo(), classes=Sky())
+    assert out.categories == sky and all(s.category_id == 40 for s in out.maps[0].segments)
+    own = drawn(pipe, photo(), task="semantic")
+    assert [c.id for c in own.categories] == [3, 6, 9, 12, 15] and drawn(pipe, photo(), task="depth").categories is None
+    for task in ("semantic", "depth"):
+        with pytest.raises(InputError, match=f"^classes: expected none with task {task}, because it is about segments, got Sky$"):
+            drawn(pipe, photo(), task=task, classes=Sky())
+        with pytest.raises(InputError, match=r"^classes: expected own, none or an OpenVocabulary, got 'all'$"):
+            drawn(pipe, photo(), task=task, classes="all")
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -387,7 +408,9 @@ def test_evaluation_of_a_task_on_the_command_line(capsys: pytest.CaptureFixture[
     assert {"miou", "accuracy", "iou"} <= done(capsys, *common, "--task", "semantic", "--json").json().keys()
     assert "mIoU" in done(capsys, *common, "--task", "semantic").out
     assert "PQ" in done(capsys, *common, "--task", "panoptic").out
-    assert refused(capsys, *common, "--task", "depth", "--inpaint").startswith("--task: expected without --inpaint")
+    for option in (("--inpaint",), ("--class-aware",), ("--drop-rate", 0.5), ("--segmenter", "slic"), ("--output", tmp_path / "out")):
+        assert refused(capsys, *common, "--task", "depth", *option) == f"--task: expected without {option[0]}, got both"
+    assert not (tmp_path / "out").exists()
 
 
 # ----------------------------------------------------------------------------------------------------------------- what is learned

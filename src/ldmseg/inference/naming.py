@@ -129,15 +129,12 @@ def chosen_classes(classes: ClassesInput, own: Classes | None, task: Task = "pan
     Raises:
         InputError: `classes` is none of what it may be, or names segments where the task draws none.
     """
-    if task != "panoptic":
-        if isinstance(classes, str):
-            own = None
-        else:
-            raise InputError(f"classes: expected none with task {task}, because it is about segments, got {type(classes).__name__}")
     if isinstance(classes, str):
         if classes not in ("own", "none"):
             raise InputError(f"classes: expected own, none or an OpenVocabulary, got {quoted(classes)}")
-        return own if classes == "own" else None
+        return own if classes == "own" and task == "panoptic" else None
     if not isinstance(classes, Classes):
         raise InputError(f"classes: expected own, none or an OpenVocabulary, got {type(classes).__name__}")
+    if task != "panoptic":
+        raise InputError(f"classes: expected none with task {task}, because it is about segments, got {type(classes).__name__}")
     return classes
