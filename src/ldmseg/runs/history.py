@@ -75,7 +75,7 @@ class Start:
         counts = (start.processes, start.samples_per_step, *(c for n in start.networks for c in (n.parameters, n.trained)))
         if not all(value is None or isinstance(value, str) for value in texts) or not all(isinstance(n.name, str) for n in start.networks):
             raise TypeError("expected text")
-        if not all(value is None or _is_step(value) for value in counts) or None in (n.parameters for n in start.networks):
+        if not all(value is None or _is_step(value) for value in counts) or any(n.parameters is None for n in start.networks):
             raise TypeError("expected whole numbers")
         return start
 
