@@ -27,6 +27,7 @@ from ldmseg.metrics.semantic import SemanticQuality
 from ldmseg.models.denoiser import Condition, add_cross_attention, build_denoiser
 from ldmseg.models.descriptors import build_descriptor
 from ldmseg.models.targets import TASKS
+from ldmseg.segmenters import as_segmenter
 from ldmseg.training.loop import train
 from ldmseg.training.stages.diffusion import DiffusionStage
 from ldmseg.visualize import depth_picture, target_picture
@@ -151,6 +152,8 @@ def test_a_model_of_one_task_needs_no_tokens(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^task: expected depth, which this model draws, got 'panoptic'"):
         pipe.inpaint(photo(), PanopticMap(np.ones((40, 30), dtype=int)))
     assert base.config["tasks"] is None and base.tasks == ("panoptic",)
+    with pytest.raises(InputError, match=r"^task: expected depth, which this model draws, got 'panoptic'$"):
+        as_segmenter(pipe)([photo()], None, [0])
 
 
 def test_samples_agree_on_a_depth_and_on_categories() -> None:
