@@ -31,6 +31,7 @@ TYPES = {
     "Positive": "whole number from 1",
     "Scale": "number above 0, up to 10",
     "Sets": "text, or a list of sets",
+    "Tasks": "task: weight above 0",
     "Inference": "options, below",
     "str": "text",
     "int": "whole number",
@@ -125,7 +126,7 @@ def _type(written: str) -> str:
     """An annotation in words."""
     written = re.sub(r"Annotated\[(\w+), Field\(ge=0\)\]", r"\1 from 0", written)
     written = re.sub(r"Annotated\[(\w+), Field\(gt=0\)\]", r"\1 above 0", written)
-    written = re.sub(r"Annotated\[(\w+), Field\(ge=1\)\]", r"\1 from 1", written)
+    written = re.sub(r"Annotated\[(\w+), Field\(ge=([12])\)\]", r"\1 from \2", written)
     written = re.sub(r"Annotated\[(\w+), Field\(ge=0, lt=1\)\]", r"\1 from 0, below 1", written)
     written = re.sub(r"Annotated\[(tuple\[\w+, \.\.\.\]), .*\]$", r"\1", written)
     for name, value in vars(schema).items():
@@ -155,7 +156,9 @@ def _plain(value: Any) -> str:
         return f"[{', '.join(map(_plain, value))}]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return "{}" if value == {} else str(value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_plain(one)}' for key, one in value.items())}}}"
+    return str(value)
 
 
 if __name__ == "__main__":

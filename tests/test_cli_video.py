@@ -97,6 +97,7 @@ def test_what_a_video_is_refused_for(capsys: pytest.CaptureFixture[str], tmp_pat
         ((photo, "--strength", 0.5), "--strength: expected with videos only"),
         ((video, "--strength", 2), "--strength: expected above 0 to 1"),
         ((video, "--captions", captions), "--captions: expected with photos only, got the video"),
+        ((video, "--task", "depth"), "--task: expected with photos only, got the video"),
         ((video, tmp_path / "text.mp4"), "video: cannot read"),
         ((video, tmp_path / "b" / "clip.mp4"), "would both be written to 'clip/'"),
         ((video, "--max-pixels", 100), "expected at most 100 pixels a frame, got 1,536"),

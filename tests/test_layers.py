@@ -17,13 +17,26 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 # A module imports only from its own row or a row above. A package's name covers everything in it.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "panoptic", "devices", "choices", "options", "atomic", "locking", "config"),
-    ("codes", "palette", "formats", "metrics", "visualize"),
+    ("codes", "dense", "palette", "formats", "metrics", "visualize"),
     ("images", "models", "diffusion", "inference"),
     ("pipeline", "segmenters", "data"),
     ("training", "runs", "evaluate", "labelling", "connect"),
     ("annotate", "cli", "__main__"),
 )
-WITHOUT_TORCH = ("errors", "panoptic", "choices", "options", "atomic", "locking", "config", "palette", "formats", "metrics", "visualize")
+WITHOUT_TORCH = (
+    "errors",
+    "panoptic",
+    "choices",
+    "options",
+    "atomic",
+    "locking",
+    "config",
+    "dense",
+    "palette",
+    "formats",
+    "metrics",
+    "visualize",
+)
 NEVER = {"models": ("data", "metrics"), "pipeline": ("training",)}
 DEVICE_NAME = re.compile(r"cuda(:\d+)?")
 

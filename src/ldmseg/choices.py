@@ -36,3 +36,6 @@ Code = Literal["bits", "one-hot", "color", "positional"]
 
 ArchiveFormat = Literal["coco-panoptic", "webdataset", "parquet"]
 """How `ldmseg label` writes an archive's maps."""
+
+Task = Literal["panoptic", "semantic", "depth"]
+"""What a model draws of a photo: its segments, the category of each pixel, or each pixel's distance (`ldmseg.models.targets`)."""

@@ -13,18 +13,20 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldmseg.choices import OutputType
+from ldmseg.choices import OutputType, Task
+from ldmseg.dense import DepthMap, Target
 from ldmseg.diffusion.guidance import check_descriptor, check_guidance
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category
 from ldmseg.images import ImageInput, load_images
 from ldmseg.inference import draw
-from ldmseg.inference.finish import Answer, finish, with_names
+from ldmseg.inference.finish import Answer, finish, finish_depth, with_names
 from ldmseg.inference.known import KnownMap, PartialInput, check_count, known_maps, load_partials
 from ldmseg.inference.naming import Classes, ClassesInput, ClassifierClasses, chosen_classes, named
 from ldmseg.inference.output import LDMSegOutput
 from ldmseg.inference.samples import STEP_TENSORS, Call, Generators, Sample, StepCallback, checked_method, make_samples
+from ldmseg.inference.tasks import check_tasks, chosen_task, options_for
 from ldmseg.inference.tiles import draw_in_tiles
 from ldmseg.models.classifier import SegmentClassifier
 from ldmseg.models.denoiser import Denoiser
@@ -34,6 +36,7 @@ from ldmseg.models.loading import check_components, loading_errors, model_folder
 from ldmseg.models.manifest import check_manifest, exported
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.quiet import no_loading_bar
+from ldmseg.models.targets import TargetCodec, build_codecs
 from ldmseg.options import InferenceKwargs, InferenceOptions, renamed, with_inference
 from ldmseg.panoptic import PanopticMap
 
@@ -53,6 +56,7 @@ class LDMSegPipeline(DiffusionPipeline):
         descriptor: makes the tokens of a denoiser with cross-attention; none for one without.
         classifier: names segments; none leaves them without categories.
         inference: the defaults of the calls, as `InferenceOptions` or its fields by name; kept in the model's configuration.
+        tasks: what the model draws, as `ldmseg.models.targets.build_codecs` takes it; segments alone by default.
 
     Raises:
         InputError: the parts do not fit together, or an option is out of range.
@@ -80,6 +84,7 @@ class LDMSegPipeline(DiffusionPipeline):
         descriptor: Descriptor | None = None,
         inference: InferenceOptions | dict | None = None,
         classifier: SegmentClassifier | None = None,
+        tasks: dict | None = None,
     ) -> None:
         super().__init__()
         if mask_autoencoder.downscale != image_encoder.downscale:
@@ -93,12 +98,31 @@ class LDMSegPipeline(DiffusionPipeline):
             classifier.check(image_encoder)
         self.register_modules(mask_autoencoder=mask_autoencoder, image_encoder=image_encoder, unet=unet, scheduler=scheduler)
         self.register_modules(descriptor=descriptor, classifier=classifier)
-        self.register_to_config(image_size=image_size, id_policy=id_policy, inference=options.to_dict())
+        self.register_to_config(image_size=image_size, id_policy=id_policy, inference=options.to_dict(), tasks=tasks)
+        check_tasks(self.tasks, descriptor)
 
     @property
     def options(self) -> InferenceOptions:
         """The defaults of the calls."""
         return InferenceOptions.from_dict(self.config["inference"])
+
+    @property
+    def codecs(self) -> dict[Task, TargetCodec]:
+        """How each task's target is written as ids: the categories of a semantic map, the range and unit of depth."""
+        return build_codecs(self.config["tasks"] or {"panoptic": {}}, self.mask_autoencoder.config["num_ids"], self.config["id_policy"])
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the model draws."""
+        return tuple(self.codecs)
+
+    def chosen_task(self, task: Task | None = None) -> Task:
+        """The task of a call: the one that is named, else segments, or the only thing that the model draws.
+
+        Raises:
+            InputError: the model does not draw it.
+        """
+        return chosen_task(task, self.tasks)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str] = "default", **kwargs: Any) -> Self:
@@ -155,10 +179,11 @@ class LDMSegPipeline(DiffusionPipeline):
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         prompt: str | Sequence[str] | None = None,
+        task: Task | None = None,
         classes: ClassesInput = "own",
         **options: Unpack[InferenceKwargs],
     ) -> LDMSegOutput:
-        """Segment photos (algorithm 2).
+        """Segment photos (algorithm 2), or draw another task of the model.
 
         Args:
             image: a PIL image of any mode, an (H, W), (H, W, 3) or (H, W, 4) array of uint8, uint16 or floats in 0..1, a (3, H, W) or
@@ -171,6 +196,7 @@ class LDMSegPipeline(DiffusionPipeline):
             callback_on_step_end: (pipeline, step, timestep, tensors) -> tensors to put back, after each step.
             callback_on_step_end_tensor_inputs: of `latents`, `estimate`.
             prompt: one caption per image, for a model whose descriptor reads captions.
+            task: one of `pipe.tasks`; left out, segments. `semantic` gives maps of categories, `depth` gives `ldmseg.dense.DepthMap`s.
             classes: what names the segments: `own`, the model's classifier where it has one; `none`; or an `OpenVocabulary`.
             options: see `InferenceOptions`; an option that is left out is as in `pipe.options`.
 
@@ -178,8 +204,9 @@ class LDMSegPipeline(DiffusionPipeline):
             InputError: an argument is of the wrong kind, shape or range; no network has run then.
         """
         inputs = tuple(callback_on_step_end_tensor_inputs)
-        call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt)
-        return self._answer(load_images(image), None, call, renamed(options), chosen_classes(classes, self.own_classes))
+        chosen = self.chosen_task(task)
+        call = Call(generator, latents, image_latents, output_type, return_dict, callback_on_step_end, inputs, prompt, chosen)
+        return self._answer(load_images(image), None, call, renamed(options), chosen_classes(classes, self.own_classes, chosen))
 
     @torch.no_grad()
     def inpaint(
@@ -220,6 +247,7 @@ class LDMSegPipeline(DiffusionPipeline):
             InputError: also when a map's size is not its image's, when a map has more segments than the model has ids, or when the
                 model has no partial-map channels for `condition`.
         """
+        self.chosen_task("panoptic")
         images, asked = load_images(image), renamed(options)
         asked["method"] = checked_method(asked.get("method") or self.options.method, self.unet.config["partial"])
         known = known_maps(load_partials(partial), images, certain, refine=asked["method"] == "refine")
@@ -283,32 +311,38 @@ class LDMSegPipeline(DiffusionPipeline):
             maps = list(latents if options.ensemble_size == 1 else latents.unflatten(0, (-1, options.ensemble_size)))
             return LDMSegOutput(maps=maps) if call.return_dict else (maps,)  # type: ignore[return-value]  # as diffusers has it
 
-        def drawn_maps(samples: Sequence[Sample]) -> list[PanopticMap]:
+        def drawn_maps(samples: Sequence[Sample]) -> list[Any]:  # of the call's task
             latents, coded = self._latents(networks, samples, call, options)
             each = coded or [None] * len(samples)
             return [draw.decode(networks, *one, options) for one in zip(latents, samples, each, strict=True)]
 
+        drawn: list[Any]
         if options.tile_size:
             drawn = draw_in_tiles(samples, options.tile_size, options.tile_overlap, networks.num_ids - 1, drawn_maps)
         else:
             drawn = drawn_maps(samples)
 
         # 4. What the samples of each photo agree on, with its borders and components, and the names of its segments
-        answers = []
+        answers: list[Answer] = []
         for index, image in enumerate(images):
             own = slice(index * options.ensemble_size, (index + 1) * options.ensemble_size)
-            answer = finish(drawn[own], samples[own], image, None if known is None else known[index], options)
-            answers.append(answer if classes is None else with_names(answer, classes, image, None if known is None else known[index]))
+            if call.task == "depth":
+                answers.append(finish_depth(drawn[own], samples[own]))
+                continue
+            given = None if known is None else known[index]
+            answer = finish(drawn[own], samples[own], image, given, options)
+            answers.append(answer if classes is None else with_names(answer, classes, image, given))
         self.maybe_free_model_hooks()
-        return _output(answers, call, None if classes is None else classes.categories)
+        return _output(answers, call, self.codecs[call.task].segments_are if classes is None else classes.categories)
 
     def _resolved(self, asked: Mapping[str, Any], call: Call, known: list[KnownMap] | None) -> InferenceOptions:
         if known is None and any(asked.get(name) is not None for name in ("method", "strength", "resamplings")):
             raise InputError("method, strength, resamplings: expected with inpaint only, which completes a partial map")
-        tiled = self.options.updated(asked).tile_size
+        defaults = options_for(call.task, asked, self.options)
+        tiled = defaults.updated(asked).tile_size
         if known is None and tiled:  # each window completes what its neighbours have drawn
             asked = {**asked, "method": checked_method(self.options.method, self.unet.config["partial"])}
-        return self.options.resolved(asked, call.output_type)
+        return defaults.resolved(asked, call.output_type)
 
     def _latents(self, networks: draw.Networks, samples: Sequence[Sample], call: Call, options: InferenceOptions) -> Any:
         """(S, C, h, w) mask latents, and what was known of each sample in the model's ids."""
@@ -328,11 +362,11 @@ class LDMSegPipeline(DiffusionPipeline):
 
     def _networks(self) -> draw.Networks:
         parts = self.mask_autoencoder, self.image_encoder, self.unet, self.scheduler, self.descriptor
-        return draw.Networks(*parts, self.config["image_size"], self.config["id_policy"], self._execution_device)
+        return draw.Networks(*parts, self.config["image_size"], self.config["id_policy"], self._execution_device, self.codecs)
 
 
 def _output(answers: Sequence[Answer], call: Call, categories: tuple[Category, ...] | None) -> LDMSegOutput:
-    as_asked = {"panoptic": lambda m: m, "np": lambda m: m.ids, "pt": lambda m: torch.from_numpy(m.ids.copy())}[call.output_type]
+    as_asked = {"panoptic": lambda m: m, "np": _array, "pt": lambda m: torch.from_numpy(_array(m).copy())}[call.output_type]
     output = LDMSegOutput(maps=[as_asked(one.map) for one in answers], categories=categories)
     if answers and answers[0].confidence is not None:
         output.confidence = [one.confidence for one in answers if one.confidence is not None]
@@ -340,6 +374,11 @@ def _output(answers: Sequence[Answer], call: Call, categories: tuple[Category, .
     if call.return_dict:
         return output
     return tuple(value for value in vars(output).values() if value is not None)  # type: ignore[return-value]  # as diffusers has it
+
+
+def _array(target: Target) -> NDArray:
+    """(H, W) ids or depths."""
+    return target.values if isinstance(target, DepthMap) else target.ids
 
 
 diffusers.LDMSegPipeline = LDMSegPipeline  # type: ignore[attr-defined]  # where `DiffusionPipeline.from_pretrained` looks a folder's class up

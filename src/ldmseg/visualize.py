@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ldmseg.dense import DepthMap, Target
 from ldmseg.errors import InputError, quoted
 from ldmseg.formats.image import read_image
 from ldmseg.palette import VOID_COLOR, Color, category_colors, segment_colors
@@ -151,6 +152,31 @@ def confidence_picture(confidence: ArrayLike) -> Image.Image:
     """
     heat = confidence_map(confidence)
     return _below(heat, _heat_bar(heat.width, _text_height(max(heat.size))), 0)
+
+
+def depth_picture(depth: DepthMap, near: float | None = None, far: float | None = None) -> Image.Image:
+    """A depth map in the colours of `confidence_map` on a logarithmic scale: near is bright, far is dark, unknown is grey.
+
+    Args:
+        near, far: the depths of the brightest and the darkest colour; the map's own by default.
+
+    Raises:
+        InputError: the range is none.
+    """
+    known = depth.known
+    low, high = (depth.values[known].min(), depth.values[known].max()) if known.any() else (1.0, 1.0)
+    low, high = low if near is None else near, high if far is None else far
+    if not 0 < low <= high:
+        raise InputError(f"near, far: expected 0 < near <= far, got {quoted(near)} and {quoted(far)}")
+    values = np.where(known, depth.values, high).astype(np.float64)
+    brightness = 1 - np.log(values / low) / max(np.log(high / low), 1e-9)
+    colors = np.asarray(confidence_map(brightness.clip(0, 1)))
+    return Image.fromarray(np.where(known[..., None], colors, np.array(VOID_COLOR, dtype=np.uint8)))
+
+
+def target_picture(image: Image.Image | NDArray[np.uint8], target: Target) -> Image.Image:
+    """A task's target to look at: the photo tinted by segment or category (`overlay`), or a `depth_picture`."""
+    return depth_picture(target) if isinstance(target, DepthMap) else overlay(image, target)
 
 
 def completion_panels(

@@ -12,12 +12,13 @@ from ldmseg.atomic import check_output_file, check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.cli.inpainting_table import check_alone, print_scores, read_protocol
-from ldmseg.cli.score import print_quality
+from ldmseg.cli.score import print_figures, print_quality
 from ldmseg.errors import InputError
+from ldmseg.metrics.panoptic_quality import PanopticQualityResult
 
 if TYPE_CHECKING:
     from ldmseg.data.datasets import PanopticDataset
-    from ldmseg.evaluate import EvaluationReport, InpaintingReport
+    from ldmseg.evaluate import EvaluationReport, InpaintingReport, TaskReport
     from ldmseg.segmenters import Segmenter
 
 _COMPLETION = "Completion (--inpaint)"
@@ -51,6 +52,7 @@ def evaluate(
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
+    task: options.Task = None,
     class_aware: Annotated[
         bool, typer.Option("--class-aware/--class-agnostic", help="Whether categories must agree, for a model with a classifier.")
     ] = False,
@@ -133,7 +135,10 @@ def evaluate(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Panoptic quality of a model on a data set; with --drop-rate or --inpaint, of completing partial maps."""
+    """Panoptic quality of a model on a data set; with --drop-rate or --inpaint, of completing partial maps.
+
+    With --task semantic the figure is mIoU, with --task depth AbsRel and delta1.
+    """
     asked = options.asked(locals())
     if block_size is not None and drop_rate is None:
         raise InputError("--block-size: expected together with --drop-rate, got it alone")
@@ -144,6 +149,9 @@ def evaluate(
     for option, file in (("--report", report), ("--plot", plot)):
         if file is not None:
             check_output_file(file, option)
+    if task is not None:
+        others = {"--inpaint": inpaint, "--class-aware": class_aware, "--drop-rate": drop_rate, "--segmenter": segmenter}
+        _check_task({**others, "--output": output})
     if output is not None:
         check_output_folder(output)
     named = {"--kinds": kinds, "--rates": rates, "--block-sizes": block_sizes, "--shares": shares, "--methods": methods}
@@ -167,7 +175,7 @@ def evaluate(
 
     from ldmseg.cli.models import load_pipeline
     from ldmseg.evaluate import evaluate as segment
-    from ldmseg.evaluate import evaluate_inpainting, evaluate_names
+    from ldmseg.evaluate import evaluate_inpainting, evaluate_names, evaluate_task
 
     method: Any = load_pipeline(model, device) if segmenter is None else _load_segmenter(segmenter, device, dataset)
     if class_aware and segmenter is None and method.classifier is None:
@@ -175,8 +183,10 @@ def evaluate(
     shared: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "limit": limit, **asked}
     with Progress("evaluating", enabled=not json) as progress:
         shared["on_progress"] = progress.update
-        result: EvaluationReport | InpaintingReport
-        if protocol is not None:
+        result: EvaluationReport | InpaintingReport | TaskReport
+        if task is not None:
+            result = evaluate_task(method, dataset, task, **shared)
+        elif protocol is not None:
             result = evaluate_inpainting(
                 method, dataset, cases=protocol.cases, methods=protocol.methods, baselines=protocol.baselines, **shared
             )
@@ -187,6 +197,13 @@ def evaluate(
             measured: dict[str, Any] = {"drop_rate": drop_rate, "block_size": block_size or 16, "class_agnostic": not class_aware}
             result = segment(method, dataset, output=output, origin=origin, **measured, **shared)
     _tell(result, report, plot, output, json)
+
+
+def _check_task(others: Mapping[str, object]) -> None:
+    """`--task` measures what a model draws; these options measure something else, or name segments."""
+    for name, value in others.items():
+        if value not in (None, False):
+            raise InputError(f"--task: expected without {name}, got both")
 
 
 def _check_without_model(model: str, asked: Mapping[str, Any]) -> None:
@@ -217,9 +234,11 @@ def _origin(data: str, model: str, segmenter: str | None, captions: Path | None)
     return {"data": data, **named, **({} if digest is None else {"model_sha256": digest}), **more}
 
 
-def _tell(result: EvaluationReport | InpaintingReport, report: Path | None, plot: Path | None, output: Path | None, json: bool) -> None:
+def _tell(
+    result: EvaluationReport | InpaintingReport | TaskReport, report: Path | None, plot: Path | None, output: Path | None, json: bool
+) -> None:
     """Save and print what was measured; `plot` is of a completion report."""
-    from ldmseg.evaluate import InpaintingReport
+    from ldmseg.evaluate import InpaintingReport, TaskReport
 
     if report is not None:
         from ldmseg.atomic import write_json
@@ -236,6 +255,9 @@ def _tell(result: EvaluationReport | InpaintingReport, report: Path | None, plot
     elif isinstance(result, InpaintingReport):
         print_scores(result)
         say(f"{result.images} images, each completed {len(result.scores)} times{written}")
+    elif isinstance(result, TaskReport) and not isinstance(result.quality, PanopticQualityResult):
+        print_figures(result.quality)
+        say(f"{result.images} images, {result.seconds_per_image:.3f} s each{written}")
     else:
-        print_quality(result.quality)
+        print_quality(result.quality)  # type: ignore[arg-type]  # the other qualities are told above
         say(f"{result.images} images, {result.seconds_per_image:.3f} s each{written}")

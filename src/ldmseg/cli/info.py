@@ -72,6 +72,7 @@ def _describe(model: str) -> dict[str, Any]:
         "self_condition": pipe.unet.config["self_condition"],
         "partial": pipe.unet.config["partial"],
         "descriptor": None if pipe.descriptor is None else pipe.descriptor.kind,
+        "tasks": list(pipe.tasks),
         "categories": None if pipe.classifier is None else [category.name for category in pipe.classifier.categories],
         "trained": {
             "id_policy": pipe.config["id_policy"],
@@ -110,6 +111,7 @@ def _print(facts: dict[str, Any]) -> None:
     )
     table.add_row("  ids", f"{model['num_ids']} as {model['code']}")
     inputs = f"self-conditioning {_yes(model['self_condition'])}, partial maps {_yes(model['partial'])}"
+    table.add_row("  tasks", ", ".join(model["tasks"]))
     table.add_row("  inputs", inputs + (f", descriptor {model['descriptor']}" if model["descriptor"] else ""))
     if model["categories"]:
         table.add_row("  categories", f"{len(model['categories'])}: {', '.join(model['categories'])}")

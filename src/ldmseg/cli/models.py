@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ldmseg.choices import Task
 from ldmseg.errors import InputError
 
 CLIP = "openai/clip-vit-base-patch16"
@@ -46,7 +47,13 @@ def load_classes(classes: str | None, clip: str | None, device: str) -> Any:
     return OpenVocabulary.from_clip(clip or CLIP, classes.split(",")).to(resolve_device(device))
 
 
-def named_categories(pipe: Any, classes: Any) -> Any:
-    """What the segments of a call may be, where it gets `classes`; None where they have no names."""
-    chosen = pipe.own_classes if classes == "own" else classes
-    return None if chosen is None else chosen.categories
+def named_categories(pipe: Any, classes: Any, task: Task = "panoptic") -> Any:
+    """What the segments of a call may be, where it gets `classes`; None where they have no names.
+
+    Raises:
+        InputError: --classes for another task than segments.
+    """
+    from ldmseg.inference.naming import chosen_classes
+
+    chosen = chosen_classes(classes, pipe.own_classes, task)
+    return pipe.codecs[task].segments_are if chosen is None else chosen.categories

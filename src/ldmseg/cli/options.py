@@ -102,6 +102,10 @@ Captions = Annotated[
         show_default="none",
     ),
 ]
+Task = Annotated[
+    choices.Task | None,
+    typer.Option("--task", help="What is drawn, for a model of several tasks: segments, categories, or depth.", show_default="segments"),
+]
 CleanPartial = Annotated[
     bool,
     typer.Option("--clean-partial", help="Snap stray colours (soft brush, JPEG) to the main ones; what is unsure is unknown."),

@@ -18,6 +18,7 @@ from ldmseg.labelling.videos import Video, check_videos, write_video
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ldmseg.choices import Task
     from ldmseg.formats.coco_json import Category, Provenance
     from ldmseg.palette import Color
     from ldmseg.panoptic import PanopticMap
@@ -90,12 +91,14 @@ def run(
     origin: Provenance,
     colors: Mapping[Path, Mapping[int, Color]] | None = None,
     categories: Sequence[Category] | None = None,
+    task: Task = "panoptic",
 ) -> None:
     """Segment everything and say what was written.
 
     Args:
         colors: of a video's segments that have some already.
         categories: what the segments of photos may be; None if they have no names.
+        task: what is drawn of photos.
     """
     overlay = OVERLAY in work.pictures.suffixes
     with Progress("segmenting", enabled=not work.json) as progress:
@@ -108,6 +111,7 @@ def run(
             on_progress=progress.update,
             origin=origin,
             categories=categories,
+            task=task,
         )
         written = [asdict(one) for one in maps] if work.photos else []
     clips = []
@@ -123,15 +127,17 @@ def run(
     for entry in (*written, *clips):
         entry["file"] = work.sources.named(entry["file"])
     if work.json:
-        panoptic = str(work.output / "panoptic.json") if written else None
-        print_json({"images": written, "panoptic": panoptic, "videos": clips, **facts})
+        listed = "depth" if task == "depth" else "panoptic"
+        print_json({"images": written, listed: str(work.output / f"{listed}.json") if written else None, "videos": clips, **facts})
     else:
-        for line in _said(written, clips, work.output):
+        for line in _said(written, clips, work.output, task):
             say(line)
 
 
-def _said(photos: list[dict], videos: list[dict], output: Path) -> Iterator[str]:
+def _said(photos: list[dict], videos: list[dict], output: Path, task: Task) -> Iterator[str]:
     if photos:
-        yield f"{len(photos)} photo{'s' * (len(photos) != 1)}, {sum(one['segments'] for one in photos)} segments, written to {output}"
+        segments = sum(one["segments"] for one in photos)
+        what = {"depth": "depth", "semantic": f"{segments} regions of one category"}.get(task, f"{segments} segments")
+        yield f"{len(photos)} photo{'s' * (len(photos) != 1)}, {what}, written to {output}"
     for one in videos:
         yield f"{one['file']}: {one['frames']} frame{'s' * (one['frames'] != 1)}, {one['segments']} segments, written to {one['folder']}"

@@ -12,7 +12,9 @@ from ldmseg.cli.console import Progress, print_json, print_table
 from ldmseg.errors import InputError
 
 if TYPE_CHECKING:
+    from ldmseg.metrics.depth import DepthQuality
     from ldmseg.metrics.panoptic_quality import PanopticQualityResult
+    from ldmseg.metrics.semantic import SemanticQuality
 
 
 def score(
@@ -52,4 +54,20 @@ def print_quality(result: PanopticQualityResult) -> None:
         if stat.n or name == "all":
             figures = [f"{100 * value:.1f}" for value in (stat.pq, stat.sq, stat.rq)]
             table.add_row(name, *figures, *(str(value) for value in (stat.tp, stat.fp, stat.fn, stat.n)))
+    print_table(table)
+
+
+def print_figures(result: SemanticQuality | DepthQuality) -> None:
+    """The figures of a semantic map in percent, or those of depth as fractions."""
+    from rich.table import Table
+
+    from ldmseg.metrics.semantic import SemanticQuality
+
+    if isinstance(result, SemanticQuality):
+        figures = {"mIoU": f"{100 * result.miou:.1f}", "accuracy": f"{100 * result.accuracy:.1f}", "classes": str(len(result.iou))}
+    else:
+        names = {"AbsRel": "abs_rel", "delta1": "delta1", "AbsRel, aligned": "aligned_abs_rel", "delta1, aligned": "aligned_delta1"}
+        figures = {name: f"{getattr(result, key):.3f}" for name, key in names.items()}
+    table = Table(*figures)
+    table.add_row(*figures.values())
     print_table(table)

@@ -44,6 +44,7 @@ def segment(
     min_area: options.MinArea = None,
     overlap_threshold: options.OverlapThreshold = None,
     captions: options.Captions = None,
+    task: options.Task = None,
     classes: options.Classes = None,
     clip: options.Clip = None,
     every: options.Every = None,
@@ -64,12 +65,13 @@ def segment(
     For each photo, <stem>.png (COCO panoptic ids) and <stem>_overlay.png are written, and one panoptic.json for all. With --ensemble-size
     there is also <stem>_confidence.png, which is bright where the samples agree. A video gets a folder <stem>/ with the map of each frame,
     made from the one before, a panoptic.json and overlay.mp4. Segments of photos have categories with a model that has a classifier, and
-    with --classes. What lies at an https address is fetched first.
+    with --classes. With --task semantic a segment is a category; with --task depth <stem>.png has 16 bits, depth times 256,
+    <stem>_overlay.png shows it in colours, and depth.json names the unit. What lies at an https address is fetched first.
     """
     asked = {name: value for name, value in options.asked(locals()).items() if name != "strength"}
     _check_strength(strength)
     pictures = Pictures(() if no_overlay else (OVERLAY, *([CONFIDENCE] if (ensemble_size or 1) > 1 else [])))
-    for_photos = {"--captions": captions, "--classes": classes, "--clip": clip}
+    for_photos = {"--captions": captions, "--task": task, "--classes": classes, "--clip": clip}
     for_videos = {"--every": every, "--strength": strength}
     with checked(images, output, pictures, for_photos, for_videos, max_pixels=max_pixels, json=json) as work:
         from ldmseg.cli.models import load_classes, load_pipeline, named_categories
@@ -78,11 +80,13 @@ def segment(
         texts = _captions(captions, work.photos)
         names = load_classes(classes, clip, device)
         pipe = load_pipeline(model, device)
+        chosen = pipe.chosen_task("panoptic" if work.videos else task)
+        categories = named_categories(pipe, names, chosen)
 
         def predict(batch: Sequence[Photo], loaded: list[Image.Image]) -> list[Prediction]:
             generators = [photo_generator(seed, photo.path) for photo in batch]
             prompt = None if texts is None else [texts[photo.path] for photo in batch]
-            return _predictions(pipe(loaded, generator=generators, prompt=prompt, classes=names, **asked))
+            return _predictions(pipe(loaded, generator=generators, prompt=prompt, task=chosen, classes=names, **asked))
 
         def follow(video: Video, frames: Iterable[Image.Image]) -> Iterator[PanopticMap]:
             from ldmseg.segmenters.video import segment_frames
@@ -91,9 +95,9 @@ def segment(
             return segment_frames(pipe, frames, seed=noise, strength=strength, **asked)
 
         origin = made_by("segment", model, model_folder(model), seed, pipe.options.updated({**asked, "strength": strength}))
-        told: dict[str, object] = {"model": model, "seed": seed}
-        categories = named_categories(pipe, names)
-        run(work, predict, follow, every=every or 1, batch_size=batch_size, facts=told, origin=origin, categories=categories)
+        told: dict[str, object] = {"model": model, "seed": seed, **({} if task is None else {"task": chosen})}
+        shared: dict[str, Any] = {"facts": told, "origin": origin, "categories": categories, "task": chosen}
+        run(work, predict, follow, every=every or 1, batch_size=batch_size, **shared)
 
 
 def inpaint(

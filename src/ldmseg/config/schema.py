@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from ldmseg.choices import Code, IdPolicy, LossWeight, PartialKind, Prediction
+from ldmseg.choices import Code, IdPolicy, LossWeight, PartialKind, Prediction, Task
 from ldmseg.errors import quoted
 from ldmseg.options import InferenceOptions
 
@@ -14,6 +14,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(gt=0, le=10)]
 Labelling = Literal["dense", "things_only", "figure_ground"]
+Weight = Annotated[float, Field(gt=0)]
+Tasks = Annotated[dict[Task, Weight], Field(min_length=1)]
 Tracker = Literal["tensorboard"]  # trackers of accelerate that are tested
 
 
@@ -207,7 +209,7 @@ class DescriptorsConfig(Config):
     captions: tuple[str, ...] = ()  # clip-text: JSON files, {file name: caption} or COCO's, of data.train and data.val
     queries: Positive = 8  # learned: tokens
     width: Positive | None = None  # numbers of a token in a denoiser from scratch, none for its preset's
-    drop_rate: Fraction = 0.1  # share of samples trained with the empty descriptor, which guidance needs
+    drop_rate: Fraction = 0.1  # share of samples trained with the empty descriptor, which guidance needs; none with several tasks
 
     @model_validator(mode="after")
     def _agreeing(self) -> Self:
@@ -284,6 +286,20 @@ def _checked_inference(values: dict[str, Any]) -> dict[str, Any]:
 Inference = Annotated[dict[str, Any], AfterValidator(_checked_inference)]
 
 
+class DepthConfig(Config):
+    """How the task depth writes a depth map: in bins that are equally wide in the logarithm (`ldmseg.models.targets.DepthCodec`)."""
+
+    near: Annotated[float, Field(gt=0)] = 0.5  # in units of the data set's depth; what is nearer has this depth
+    far: Annotated[float, Field(gt=0)] = 16.0  # what is further away has this depth
+    bins: Annotated[int, Field(ge=2)] = 32  # at most one less than the mask autoencoder has ids
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.near >= self.far:
+            raise ValueError(f"far: expected above near ({self.near}), got {self.far}")
+        return self
+
+
 class DiffusionRunConfig(RunConfig):
     """`ldmseg train diffusion`."""
 
@@ -293,6 +309,9 @@ class DiffusionRunConfig(RunConfig):
     latent_scale: Annotated[float, Field(gt=0)] = 1.0  # s of figure 3: mask latents times this are noised; less makes the photo count more
     # how segments get their ids: random, a new one at every step (the paper), or spatial, by their place in the image
     id_policy: IdPolicy = "random"
+    # What the model learns to draw, and the weights by which samples are shared out. Several tasks need `descriptors.kind: learned`. Left
+    # open beside `init`, they are that model's, with equal weights.
+    tasks: Tasks = {"panoptic": 1.0}
     inference: Inference = {}  # options of validation and of the exported pipeline, where they are not those of `init` or INFERENCE
     denoiser: DenoiserConfig = DenoiserConfig()
     image_encoder: ImageEncoderConfig = ImageEncoderConfig()
@@ -300,6 +319,7 @@ class DiffusionRunConfig(RunConfig):
     schedule: ScheduleConfig = ScheduleConfig()
     loss: DenoisingConfig = DenoisingConfig()
     partial: PartialConfig = PartialConfig()
+    depth: DepthConfig = DepthConfig()
     cache: bool = False  # keep every sample's image and latents in memory after its first use (spatial ids only)
 
     @model_validator(mode="after")
@@ -307,6 +327,13 @@ class DiffusionRunConfig(RunConfig):
         inherits = self.init is not None and "id_policy" not in self.model_fields_set
         if self.cache and self.id_policy == "random" and not inherits:
             raise ValueError("cache: expected false with id_policy random, whose latents differ each time, got true")
+        return self
+
+    @model_validator(mode="after")
+    def _telling_tasks_apart(self) -> Self:
+        if len(self.tasks) > 1 and self.descriptors.kind != "learned":
+            names = ", ".join(self.tasks)
+            raise ValueError(f"descriptors.kind: expected learned with several tasks ({names}), got {self.descriptors.kind}")
         return self
 
     @model_validator(mode="after")

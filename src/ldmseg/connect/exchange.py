@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ldmseg.atomic import write_json, write_text
 from ldmseg.data.convert import ConversionReport, write_dataset
 from ldmseg.data.convert.staging import staged
-from ldmseg.data.datasets import FileDataset, PanopticDataset, load_dataset
+from ldmseg.data.datasets import FileDataset, MapTargets, PanopticDataset, load_dataset
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category, ImageId
 from ldmseg.formats.coco_panoptic_writer import CLASS_AGNOSTIC
@@ -118,7 +118,7 @@ def named_dataset(spec: str, names: str | None) -> PanopticDataset:
 
 
 @dataclass(frozen=True)
-class NamedDataset:
+class NamedDataset(MapTargets):
     """A data set whose segments have the categories of another one's; what is not in it is of the last category, "segment"."""
 
     source: FileDataset

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ldmseg.choices import Task
 from ldmseg.data.datasets import PanopticDataset
+from ldmseg.dense import Target
 from ldmseg.formats.captions import Captions
 from ldmseg.formats.coco_json import Category
 from ldmseg.panoptic import PanopticMap
@@ -35,6 +37,9 @@ class CaptionedDataset:
 
     def name(self, index: int) -> str:
         return self.source.name(index)
+
+    def target(self, index: int, task: Task) -> Target:
+        return self.source.target(index, task)
 
     def captions(self, index: int) -> tuple[str, ...]:
         """The captions of a photo, by one or several people.

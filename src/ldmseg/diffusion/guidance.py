@@ -36,6 +36,8 @@ def check_guidance(descriptor: Descriptor | None, scale: float) -> None:
         raise InputError(f"guidance_scale: expected a number from 0 up, got {quoted(scale)}")
     if descriptor is None and scale != 1:
         raise InputError(f"guidance_scale: expected 1, because this model has no descriptor to be guided by, got {scale}")
+    if descriptor is not None and descriptor.tasks and scale != 1:
+        raise InputError(f"guidance_scale: expected 1, because this model's descriptor says what to draw and is never empty, got {scale}")
 
 
 def captions_for(descriptor: Descriptor | None, prompt: str | Sequence[str] | None, count: int) -> list[str] | None:

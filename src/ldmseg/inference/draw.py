@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -10,19 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ldmseg.choices import IdPolicy
+from ldmseg.choices import IdPolicy, Task
+from ldmseg.dense import Target
 from ldmseg.diffusion.guidance import guided
 from ldmseg.diffusion.sampler import Project, image_noise, resampled, sample
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.images import image_batch
 from ldmseg.inference.cells import KnownCells, known_cells
 from ldmseg.inference.known import CodedMap, complete, in_model_ids
-from ldmseg.inference.postprocess import to_panoptic
 from ldmseg.inference.samples import Sample
 from ldmseg.models.denoiser import Condition, Denoiser
 from ldmseg.models.descriptors import Descriptor
 from ldmseg.models.image_encoder import ImageEncoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
+from ldmseg.models.targets import TargetCodec
 from ldmseg.options import InferenceOptions
 from ldmseg.panoptic import PanopticMap
 
@@ -36,7 +37,8 @@ RESAMPLE_JUMP = 2
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of a pipeline, the side S of the square that photos are scaled to, and the policy of the model's ids."""
+    """The networks of a pipeline, the side S of the square that photos are scaled to, the policy of the model's ids, and the codec of each
+    task."""
 
     mask_autoencoder: MaskAutoencoder
     image_encoder: ImageEncoder
@@ -46,6 +48,7 @@ class Networks:
     image_size: int
     id_policy: IdPolicy
     device: torch.device
+    codecs: Mapping[Task, TargetCodec]
 
     @property
     def num_ids(self) -> int:
@@ -143,15 +146,18 @@ def code_known(networks: Networks, samples: Sequence[Sample]) -> list[CodedMap] 
     return [coded[place] for place in places]
 
 
-def decode(networks: Networks, latents: Tensor, sample: Sample, coded: CodedMap | None, options: InferenceOptions) -> PanopticMap:
-    """(C, h, w) -> the map at the size of the photo, under the user's ids.
+def decode(networks: Networks, latents: Tensor, sample: Sample, coded: CodedMap | None, options: InferenceOptions) -> Target:
+    """(C, h, w) -> what the sample's task draws, at the size of the photo; segments have the user's ids.
 
     One at a time, because N logits a pixel are the largest tensor of all.
     """
     size = networks.image_size
     logits = networks.mask_autoencoder.decode(latents[None])[0, :, :size, :size]  # (N, S, S)
-    drawn = to_panoptic(logits, options.thresholds, size=sample.shape)
-    return drawn if coded is None or sample.known is None else complete(drawn, sample.known, coded.given)
+    drawn = networks.codecs[sample.task].decode(logits, options.thresholds, size=sample.shape)
+    if coded is None or sample.known is None:
+        return drawn
+    assert isinstance(drawn, PanopticMap)  # partial maps are of segments
+    return complete(drawn, sample.known, coded.given)
 
 
 # --------------------------------------------------------------------------------------------------------------------- conditions
@@ -171,7 +177,8 @@ def _tokens(networks: Networks, samples: Sequence[Sample], scale: float) -> tupl
     images, places = _distinct([s.image for s in samples])
     pixels = image_batch(images, networks.image_size).to(networks.device, networks.unet.dtype)
     captions = None if samples[0].caption is None else [samples[places.index(i)].caption or "" for i in range(len(images))]
-    tokens = descriptor(len(images), pixels, captions)[places]
+    tasks = [samples[0].task] * len(images)  # a call has one task
+    tokens = descriptor(len(images), pixels, captions, tasks)[places]
     return tokens, descriptor.empty(len(tokens)) if scale != 1 else None
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ldmseg.choices import Task
 from ldmseg.errors import InputError, quoted
 from ldmseg.formats.coco_json import Category
 from ldmseg.images import image_batch
@@ -122,16 +123,18 @@ def _with_stuff_joined(pmap: PanopticMap, given: Collection[int]) -> PanopticMap
     return PanopticMap(table[pmap.dense], tuple(joined.values()))
 
 
-def chosen_classes(classes: ClassesInput, own: Classes | None) -> Classes | None:
-    """What names the segments of a call; None where nothing does.
+def chosen_classes(classes: ClassesInput, own: Classes | None, task: Task = "panoptic") -> Classes | None:
+    """What names the segments of a call; None where nothing does, as with every task but segments.
 
     Raises:
-        InputError: `classes` is none of what it may be.
+        InputError: `classes` is none of what it may be, or names segments where the task draws none.
     """
     if isinstance(classes, str):
         if classes not in ("own", "none"):
             raise InputError(f"classes: expected own, none or an OpenVocabulary, got {quoted(classes)}")
-        return own if classes == "own" else None
+        return own if classes == "own" and task == "panoptic" else None
     if not isinstance(classes, Classes):
         raise InputError(f"classes: expected own, none or an OpenVocabulary, got {type(classes).__name__}")
+    if task != "panoptic":
+        raise InputError(f"classes: expected none with task {task}, because it is about segments, got {type(classes).__name__}")
     return classes

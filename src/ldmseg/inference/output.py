@@ -13,12 +13,14 @@ from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 
 from ldmseg.atomic import atomic_write
+from ldmseg.dense import DepthMap
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category
 from ldmseg.formats.coco_panoptic_writer import CocoPanopticWriter
+from ldmseg.formats.depth_png import DepthWriter
 from ldmseg.images import ImageInput, as_photo, load_images
 from ldmseg.panoptic import PanopticMap
-from ldmseg.visualize import confidence_picture, overlay
+from ldmseg.visualize import confidence_picture, target_picture
 
 
 @dataclass
@@ -27,7 +29,8 @@ class LDMSegOutput(BaseOutput):
 
     Attributes:
         maps: one per image, at the image's own size. A `PanopticMap` each (`output_type="panoptic"`), an (H, W) int32 array (`np`) or
-            tensor (`pt`) of ids, or mask latents (`latent`): (C, h, w), with an ensemble (K, C, h, w).
+            tensor (`pt`) of ids, or mask latents (`latent`): (C, h, w), with an ensemble (K, C, h, w). With task depth a `DepthMap` each
+            (`panoptic`), or an (H, W) float32 array or tensor of depths in its unit.
         confidence: with an ensemble, one (H, W) float32 array per image: the share of the samples that agree with the map there.
         samples: with an ensemble, the K maps of each image as drawn; segments that match the map's have its ids.
         categories: what the segments may be, where they have names.
@@ -35,7 +38,7 @@ class LDMSegOutput(BaseOutput):
 
     maps: list[Any]
     confidence: list[NDArray[np.float32]] | None = None
-    samples: list[tuple[PanopticMap, ...]] | None = None
+    samples: list[tuple[Any, ...]] | None = None
     categories: tuple[Category, ...] | None = None
 
     def save(
@@ -46,7 +49,7 @@ class LDMSegOutput(BaseOutput):
         names: Sequence[str] | None = None,
     ) -> Path:
         """Write what `ldmseg segment` writes: each map as <name>.png, one panoptic.json, whose path is returned, and with an ensemble
-        <name>_confidence.png.
+        <name>_confidence.png. Depth maps are written as 16-bit pictures (`ldmseg.formats.depth_png`), with depth.json.
 
         Args:
             image: what the pipeline was given; <name>_overlay.png is drawn of it.
@@ -55,7 +58,7 @@ class LDMSegOutput(BaseOutput):
         Raises:
             InputError: the maps are no `PanopticMap`s, or there are not as many images or names, or a name occurs twice.
         """
-        if not all(isinstance(pmap, PanopticMap) for pmap in self.maps):
+        if not all(isinstance(one, (PanopticMap, DepthMap)) for one in self.maps):
             raise InputError("save: expected maps of output_type panoptic, got another output_type")
         given = [] if image is None else list(image) if isinstance(image, (list, tuple)) else [image]
         photos = [] if image is None else load_images(image)
@@ -65,17 +68,19 @@ class LDMSegOutput(BaseOutput):
                 raise InputError(f"{what}: expected one per map ({len(self.maps)}), got {got}")
         target = Path(folder)
         pictures = {}
-        with CocoPanopticWriter(target, self.categories, png_dir=target) as writer:
+        writer: Any
+        depths = any(isinstance(one, DepthMap) for one in self.maps)
+        with DepthWriter(target) if depths else CocoPanopticWriter(target, self.categories, png_dir=target) as writer:
             for number, (name, pmap) in enumerate(zip(called, self.maps, strict=True)):
                 writer.add(f"{name}.png", number + 1, pmap)
                 if photos:
-                    pictures[f"{name}_overlay.png"] = overlay(as_photo(photos[number]), pmap)
+                    pictures[f"{name}_overlay.png"] = target_picture(as_photo(photos[number]), pmap)
                 if self.confidence is not None:
                     pictures[f"{name}_confidence.png"] = confidence_picture(self.confidence[number])
         for name, picture in pictures.items():
             with atomic_write(target / name) as temporary:
                 picture.save(temporary, format="PNG")
-        return target / "panoptic.json"
+        return writer.json_path
 
 
 def _names(images: Sequence[Any], count: int) -> list[str]:

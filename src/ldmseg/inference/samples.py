@@ -9,7 +9,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from ldmseg.choices import EnsembleFlips, InpaintMethod, OutputType
+from ldmseg.choices import EnsembleFlips, InpaintMethod, OutputType, Task
 from ldmseg.diffusion.guidance import captions_for, check_guidance
 from ldmseg.errors import InputError, quoted
 from ldmseg.inference.known import KnownMap
@@ -38,6 +38,7 @@ class Call:
     callback_on_step_end: StepCallback | None = None
     callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",)
     prompt: str | Sequence[str] | None = None
+    task: Task = "panoptic"
 
     def check(self, options: InferenceOptions, count: int, descriptor: Descriptor | None) -> None:
         """
@@ -99,6 +100,7 @@ class Sample:
         known: what is known of the map, mirrored likewise.
         caption: for a descriptor that reads captions.
         image_latents: (C, h, w) where the photo was encoded before.
+        task: what is drawn.
     """
 
     photo: int
@@ -108,6 +110,7 @@ class Sample:
     known: KnownMap | None = None
     caption: str | None = None
     image_latents: Tensor | None = None
+    task: Task = "panoptic"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -134,7 +137,7 @@ def make_samples(
             axes = views[copy % len(views)]
             encoded = None if call.image_latents is None or axes else call.image_latents[index]
             caption = None if captions is None else captions[index]
-            samples.append(Sample(index, seen[axes], generators[index * copies + copy], axes, marks[axes], caption, encoded))
+            samples.append(Sample(index, seen[axes], generators[index * copies + copy], axes, marks[axes], caption, encoded, call.task))
     return samples
 
 

@@ -6,11 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from ldmseg.dense import DepthMap, Target
 from ldmseg.errors import InputError
 from ldmseg.labelling.photos import CONFIDENCE, OVERLAY, PANELS, OnProgress, Photo, Pictures
 
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from ldmseg.choices import Task
     from ldmseg.formats.coco_json import Category, Provenance
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+    from ldmseg.formats.depth_png import DepthWriter
     from ldmseg.palette import Color
     from ldmseg.panoptic import PanopticMap
+
+W = TypeVar("W", "CocoPanopticWriter", "DepthWriter")
 
 Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[Prediction]"]
 """A batch of photos and their pictures -> the model's results."""
@@ -30,9 +35,12 @@ Predict = Callable[[Sequence["Photo"], "list[Image.Image]"], "list[Prediction]"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """A photo's map; (H, W) `confidence` in 0..1 where several samples were drawn; the partial map that was `given`, and its `colors`."""
+    """A photo's map, or its depth.
 
-    map: PanopticMap
+    (H, W) `confidence` in 0..1 where several samples were drawn; the partial map that was `given`, and its `colors`.
+    """
+
+    map: Target
     confidence: NDArray[np.float32] | None = None
     given: PanopticMap | None = None
     colors: Mapping[int, Color] | None = None
@@ -42,7 +50,7 @@ class Prediction:
 class Written:
     """What was written for one photo; a picture that was not wanted is None, `seconds` is the model's time.
 
-    `confidence_mean` is over all pixels, where several samples were drawn.
+    `segments` are those of a map; a depth map has none. `confidence_mean` is over all pixels, where several samples were drawn.
     """
 
     file: str
@@ -65,6 +73,7 @@ def write_maps(
     on_progress: OnProgress,
     origin: Provenance | None = None,
     categories: Sequence[Category] | None = None,
+    task: Task = "panoptic",
 ) -> Iterator[Written]:
     """Predict batch by batch and write each photo's files; the JSON follows at the end, also after an error, of what was done.
 
@@ -74,18 +83,19 @@ def write_maps(
 
     Args:
         categories: what the predicted segments may be; None if they have no names.
+        task: what is predicted; depth is written as `ldmseg.formats.depth_png` has it, with depth.json in place of panoptic.json.
     """
     batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
     drawing: deque[tuple[Written, Future[None]]] = deque()
     done = 0
     names = {category.id: category.name for category in categories or ()}
-    with _threads() as pool, map_writer(output, origin, categories) as writer:
+    with _threads() as pool, _task_writer(output, origin, categories, task) as writer:
         for batch, loaded in _read_ahead(batches, pool):
             began = time.perf_counter()
             predictions = predict(batch, loaded)
             seconds = round((time.perf_counter() - began) / len(batch), 4)
             for photo, picture, prediction in zip(batch, loaded, predictions, strict=True):
-                map_path = writer.add(photo.path.name, photo.image_id, prediction.map)
+                map_path = writer.add(photo.path.name, photo.image_id, prediction.map)  # type: ignore[arg-type]  # of the writer's task
                 paths = {suffix: output / f"{photo.path.stem}{suffix}.png" for suffix in pictures.suffixes}
                 one = _written(photo, map_path, paths, prediction, seconds)
                 drawing.append((one, pool.submit(_draw, paths, picture, prediction, names)))
@@ -100,7 +110,8 @@ def write_maps(
 def _written(photo: Photo, map_path: Path, paths: dict[str, Path], prediction: Prediction, seconds: float) -> Written:
     overlay, confidence, panels = (str(paths[suffix]) if suffix in paths else None for suffix in (OVERLAY, CONFIDENCE, PANELS))
     mean = None if prediction.confidence is None else round(float(prediction.confidence.mean()), 4)
-    return Written(str(photo.path), str(map_path), overlay, confidence, panels, len(prediction.map), seconds, mean)
+    segments = 0 if isinstance(prediction.map, DepthMap) else len(prediction.map)
+    return Written(str(photo.path), str(map_path), overlay, confidence, panels, segments, seconds, mean)
 
 
 def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) -> Iterator[tuple[Sequence[Photo], list[Image.Image]]]:
@@ -117,17 +128,20 @@ def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) ->
 def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction, names: Mapping[int, str]) -> None:
     from ldmseg.atomic import atomic_write
     from ldmseg.palette import segment_colors
-    from ldmseg.visualize import captioned, completion_panels, confidence_picture, overlay
+    from ldmseg.visualize import captioned, completion_panels, confidence_picture, depth_picture, overlay
 
-    colors = segment_colors(prediction.map, keep=prediction.colors)
+    pmap = prediction.map
+    colors = {} if isinstance(pmap, DepthMap) else segment_colors(pmap, keep=prediction.colors)
     for suffix, path in paths.items():
-        if suffix == OVERLAY:
-            drawn = captioned(overlay(picture, prediction.map, colors=colors), prediction.map, names)
-        elif suffix == CONFIDENCE and prediction.confidence is not None:
+        if suffix == CONFIDENCE and prediction.confidence is not None:
             drawn = confidence_picture(prediction.confidence)
+        elif isinstance(pmap, DepthMap):
+            drawn = depth_picture(pmap)
+        elif suffix == OVERLAY:
+            drawn = captioned(overlay(picture, pmap, colors=colors), pmap, names)
         else:
             given, confidence = prediction.given, prediction.confidence
-            drawn = completion_panels(picture, prediction.map, given=given, confidence=confidence, colors=colors)
+            drawn = completion_panels(picture, pmap, given=given, confidence=confidence, colors=colors)
         with atomic_write(path) as temporary:
             drawn.save(temporary, format="PNG")
 
@@ -147,16 +161,31 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextmanager
+def _task_writer(
+    output: Path, origin: Provenance | None, categories: Sequence[Category] | None, task: Task
+) -> AbstractContextManager[CocoPanopticWriter | DepthWriter]:
+    if task != "depth":
+        return map_writer(output, origin, categories)
+    from ldmseg.formats.depth_png import DepthWriter
+
+    return _closed(output, lambda: DepthWriter(output, provenance=origin))
+
+
 def map_writer(
     output: Path, origin: Provenance | None, categories: Sequence[Category] | None = None
-) -> Iterator[CocoPanopticWriter]:
+) -> AbstractContextManager[CocoPanopticWriter]:
     """Write maps and `panoptic.json` into a folder that no other process writes to; after an error the JSON has what was added."""
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
+
+    return _closed(output, lambda: CocoPanopticWriter(output, categories, png_dir=output, provenance=origin))
+
+
+@contextmanager
+def _closed(output: Path, opened: Callable[[], W]) -> Iterator[W]:
     from ldmseg.locking import locked
 
     with locked(output):
-        writer = CocoPanopticWriter(output, categories, png_dir=output, provenance=origin)
+        writer = opened()
         try:
             yield writer
         except BaseException:

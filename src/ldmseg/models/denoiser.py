@@ -269,6 +269,28 @@ def widen_input(
     return denoiser
 
 
+def add_cross_attention(denoiser: Denoiser, width: int) -> Denoiser:
+    """The same denoiser with cross-attention to tokens of `width` numbers; it draws the same until its new layers are trained.
+
+    The new layers' outputs are zero, as those of a ControlNet are (Zhang et al. 2023, section 3.1), and every old weight stays.
+
+    Raises:
+        InputError: it has cross-attention already.
+    """
+    if denoiser.config["cross_attention"]:
+        raise InputError("denoiser: expected one without cross-attention, got one with it")
+    settings = {name: denoiser.config[name] for name in _arguments()}
+    wide = Denoiser(**{**settings, "cross_attention": True, "cross_attention_dim": width})
+    fresh, foreign = wide.load_state_dict(denoiser.state_dict(), strict=False)
+    assert not foreign and all(".attn2." in name or ".norm2." in name for name in fresh)
+    with torch.no_grad():
+        for module in wide.modules():
+            if isinstance(module, BasicTransformerBlock):
+                for parameter in module.attn2.to_out.parameters():  # type: ignore[union-attr]
+                    parameter.zero_()
+    return wide.to(denoiser.dtype).train(denoiser.training)
+
+
 def _channel_slices(mask_channels: int, image_channels: int, self_condition: bool, partial: bool) -> dict[str, slice]:
     counts = {
         "mask": mask_channels,

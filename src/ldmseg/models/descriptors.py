@@ -12,7 +12,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from ldmseg.errors import InputError
+from ldmseg.choices import Task
+from ldmseg.errors import InputError, quoted
 from ldmseg.models.clip import check_type, clip_pixels, import_transformers, load_clip, load_tokenizer
 from ldmseg.models.pretrained import find_pretrained
 
@@ -53,6 +54,7 @@ class Descriptor(ModelMixin, ConfigMixin):  # type: ignore[misc]
         sees: what it is made of.
         width: numbers of a token, the denoiser's `cross_attention_dim`.
         length: L, tokens of an image.
+        tasks: what it has a set of tokens for each; empty where it does not tell tasks apart.
     """
 
     kind: ClassVar[DescriptorKind]
@@ -63,30 +65,44 @@ class Descriptor(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return self.config["width"]
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        return ()
+
+    @property
     @abstractmethod
     def length(self) -> int: ...
 
     @abstractmethod
-    def _tokens(self, count: int, photos: Tensor | None, captions: Sequence[str]) -> Tensor: ...
+    def _tokens(self, count: int, photos: Tensor | None, captions: Sequence[str], tasks: Sequence[Task]) -> Tensor: ...
 
-    def forward(self, count: int, photos: Tensor | None = None, captions: Sequence[str] | None = None) -> Tensor:
+    def forward(
+        self,
+        count: int,
+        photos: Tensor | None = None,
+        captions: Sequence[str] | None = None,
+        tasks: Sequence[Task] | None = None,
+    ) -> Tensor:
         """Tokens of `count` images.
 
         Args:
             photos: (B, 3, H, W) in [-1, 1]; for a descriptor of the photo.
             captions: one per image; for a descriptor of a caption.
+            tasks: one per image; for a descriptor with a set of tokens for each task.
 
         Returns:
             (B, L, width).
 
         Raises:
-            InputError: the photos or captions are missing, or of another shape or number.
+            InputError: photos, captions or tasks are missing, or of another shape or number.
         """
         if self.sees == "photo" and (photos is None or photos.ndim != 4 or photos.shape[:2] != (count, 3)):
             raise InputError(f"photos: expected shape ({count}, 3, H, W), got {None if photos is None else tuple(photos.shape)}")
         if self.sees == "caption" and (captions is None or len(captions) != count):
             raise InputError(f"captions: expected one per image ({count}), got {'none' if captions is None else len(captions)}")
-        return self._tokens(count, photos, captions or ())
+        if self.tasks and (tasks is None or len(tasks) != count or any(task not in self.tasks for task in tasks)):
+            got = "none" if tasks is None else quoted(list(tasks))
+            raise InputError(f"tasks: expected one of {', '.join(self.tasks)} per image ({count}), got {got}")
+        return self._tokens(count, photos, captions or (), tasks or ())
 
     @apply_forward_hook
     def empty(self, count: int) -> Tensor:
@@ -152,7 +168,7 @@ class ClipImageDescriptor(ClipDescriptor):
         config = self.config["clip_config"]
         return 1 + (config["image_size"] // config["patch_size"]) ** 2 if self.config["patches"] else 1
 
-    def _tokens(self, count: int, photos: Tensor | None, captions: Sequence[str]) -> Tensor:
+    def _tokens(self, count: int, photos: Tensor | None, captions: Sequence[str], tasks: Sequence[Task]) -> Tensor:
         assert photos is not None
         with torch.no_grad():
             hidden = self.clip(pixel_values=self._pixels(photos)).last_hidden_state  # (B, 1 + patches, hidden)
@@ -208,7 +224,7 @@ class ClipTextDescriptor(ClipDescriptor):
     def length(self) -> int:
         return self.config["clip_config"]["max_position_embeddings"]
 
-    def _tokens(self, count: int, photos: Tensor | None, captions: Sequence[str]) -> Tensor:
+    def _tokens(self, count: int, photos: Tensor | None, captions: Sequence[str], tasks: Sequence[Task]) -> Tensor:
         pieces = [self._tokenizer.encode(caption).ids for caption in captions]  # one by one: a batch would start threads
         with torch.no_grad():
             hidden = self.clip(input_ids=torch.tensor(pieces, device=self.device)).last_hidden_state  # (B, L, hidden)
@@ -217,28 +233,44 @@ class ClipTextDescriptor(ClipDescriptor):
     @apply_forward_hook
     def empty(self, count: int) -> Tensor:
         """(B, L, width) tokens of the empty caption, with which Stable Diffusion was trained to draw anything."""
-        return self._tokens(1, None, [""]).expand(count, -1, -1)
+        return self._tokens(1, None, [""], ()).expand(count, -1, -1)
 
 
 class LearnedDescriptor(Descriptor):
-    """L tokens that are the same for every image and are trained with the denoiser, as queries are."""
+    """L tokens that are the same for every image and are trained with the denoiser, as queries are.
+
+    With `tasks`, each task has L tokens of its own, which tell the denoiser what to draw (`ldmseg.models.targets`).
+
+    Args:
+        queries: L.
+        width: numbers of a token.
+        tasks: two or more; none makes one set of tokens for everything.
+    """
 
     kind, sees = "learned", "nothing"
 
     @register_to_config
-    def __init__(self, queries: int = 8, width: int = 768) -> None:
+    def __init__(self, queries: int = 8, width: int = 768, tasks: tuple[Task, ...] = ()) -> None:
         super().__init__()
-        self.query_tokens = nn.Parameter(torch.randn(queries, width))
+        self.query_tokens = nn.Parameter(torch.randn(*((len(tasks),) if tasks else ()), queries, width))  # ([T,] L, width)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return tuple(self.config["tasks"])
 
     @property
     def length(self) -> int:
         return self.config["queries"]
 
-    def _tokens(self, count: int, photos: Tensor | None, captions: Sequence[str]) -> Tensor:
+    def _tokens(self, count: int, photos: Tensor | None, captions: Sequence[str], tasks: Sequence[Task]) -> Tensor:
+        if self.tasks:
+            return self.query_tokens[[self.tasks.index(task) for task in tasks]]  # (B, L, width)
         return self.query_tokens.expand(count, -1, -1)  # (B, L, width)
 
 
-def build_descriptor(kind: DescriptorKind, width: int, *, source: str = CLIP, patches: bool = False, queries: int = 8) -> Descriptor:
+def build_descriptor(
+    kind: DescriptorKind, width: int, *, source: str = CLIP, patches: bool = False, queries: int = 8, tasks: tuple[Task, ...] = ()
+) -> Descriptor:
     """A descriptor from a configuration's keys; frozen weights come from `source`, new ones are fresh.
 
     Raises:
@@ -248,7 +280,7 @@ def build_descriptor(kind: DescriptorKind, width: int, *, source: str = CLIP, pa
         return ClipImageDescriptor.from_clip(source, width, patches)
     if kind == "clip-text":
         return ClipTextDescriptor.from_clip(source, width)
-    return LearnedDescriptor(queries, width)
+    return LearnedDescriptor(queries, width, tasks)
 
 
 def _bridge(given: int, wanted: int) -> nn.Module:

@@ -43,7 +43,7 @@ class PipelineSegmenter:
         asked: Any = {"generator": [torch.Generator().manual_seed(seed) for seed in seeds], "prompt": captions, "classes": self.classes}
         if partials is not None:
             return self.pipe.inpaint(images, partials, **asked, **self.asked).maps
-        return self.pipe(images, **asked, **self.asked).maps
+        return self.pipe(images, task="panoptic", **asked, **self.asked).maps
 
 
 def as_segmenter(model: LDMSegPipeline | Segmenter, classes: ClassesInput = "none", **options: Unpack[InferenceKwargs]) -> Segmenter:

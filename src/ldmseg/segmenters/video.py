@@ -52,7 +52,7 @@ def segment_frames(
         if partial is not None:
             before, partial = pipe.inpaint(frame, partial, generator=generator, **bare).maps[0], None
         elif before is None:
-            before = pipe(frame, generator=generator, **alone).maps[0]
+            before = pipe(frame, task="panoptic", generator=generator, **alone).maps[0]
         else:
             before = pipe.inpaint(frame, before, generator=generator, **refining).maps[0]
         yield before

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ldmseg.config import DiffusionRunConfig, validate_config
+from ldmseg.config import DepthConfig, DiffusionRunConfig, validate_config
 from ldmseg.errors import InputError
 from ldmseg.pipeline import LDMSegPipeline
 
@@ -31,9 +31,33 @@ def inherited(config: DiffusionRunConfig, start: LDMSegPipeline) -> DiffusionRun
     values["inference"] = start.options.changed(config.inference).to_dict()
     if start.descriptor is not None and not _is_set(config, "descriptors.kind"):
         _put(values, "descriptors.kind", start.descriptor.kind)
+    _inherit_tasks(config, values, start)
     result = validate_config(values)
     assert isinstance(result, DiffusionRunConfig)
     return result
+
+
+def _inherit_tasks(config: DiffusionRunConfig, values: dict[str, Any], start: LDMSegPipeline) -> None:
+    """The pipeline's tasks where none are named, and its depth range.
+
+    Raises:
+        InputError: other tasks are named, and the pipeline draws more than segments already.
+    """
+    if not _is_set(config, "tasks"):
+        values["tasks"] = dict.fromkeys(start.tasks, 1.0)
+    elif start.tasks != ("panoptic",) and set(config.tasks) != set(start.tasks):
+        raise InputError(
+            f"tasks: expected {', '.join(start.tasks)}, which the model in {config.init!r} draws (or leave it out), "
+            f"got {', '.join(config.tasks)}"
+        )
+    depth = start.codecs.get("depth")
+    for name, trained in depth.settings().items() if depth is not None else ():
+        key = f"depth.{name}"
+        if name not in DepthConfig.model_fields:
+            continue
+        if _is_set(config, key) and _get(values, key) != trained:
+            raise InputError(f"{key}: expected {trained}, which the model in {config.init!r} was trained with, got {_get(values, key)}")
+        _put(values, key, trained)
 
 
 def _trained_with(start: LDMSegPipeline) -> dict[str, Any]:

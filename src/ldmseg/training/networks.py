@@ -9,14 +9,16 @@ from ldmseg.config import INFERENCE, AutoencoderRunConfig, ClassifierRunConfig, 
 from ldmseg.data.datasets import load_dataset
 from ldmseg.diffusion.guidance import check_descriptor, check_guidance
 from ldmseg.errors import InputError, quoted
+from ldmseg.inference.tasks import check_tasks
 from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.backbones import load_backbone
 from ldmseg.models.classifier import SegmentClassifier
-from ldmseg.models.denoiser import Denoiser, build_denoiser, freeze_time_embedding, widen_input
+from ldmseg.models.denoiser import Denoiser, add_cross_attention, build_denoiser, freeze_time_embedding, widen_input
 from ldmseg.models.descriptors import Descriptor, build_descriptor
 from ldmseg.models.image_encoder import ConvImageEncoder, ImageEncoder, load_image_encoder
 from ldmseg.models.loading import BUNDLED, load_mask_autoencoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
+from ldmseg.models.targets import TASKS
 from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.inheritance import inherited
@@ -85,7 +87,12 @@ def begin_diffusion(config: DiffusionRunConfig) -> Beginning:
         start = LDMSegPipeline.from_pretrained(config.init)
         config = inherited(config, start)
         autoencoder = start.mask_autoencoder if config.autoencoder == BUNDLED else load_mask_autoencoder(config.autoencoder)
-        encoder, network = start.image_encoder, start.unet
+        encoder, network, teller = start.image_encoder, start.unet, start.descriptor
+        if len(config.tasks) > 1 and teller is None:
+            width = config.descriptors.width or network.config["cross_attention_dim"]
+            with fresh_weights(config.seed):
+                network = add_cross_attention(network, width)
+                teller = descriptor(config, network)
         if config.denoiser.freeze_time:
             freeze_time_embedding(network)
         if config.image_encoder.backbone is not None:
@@ -93,7 +100,7 @@ def begin_diffusion(config: DiffusionRunConfig) -> Beginning:
                 encoder = with_backbone(encoder, config)
             network = widen_input(network, image_channels=encoder.latent_channels)
         classifier = still_valid(start.classifier, encoder)
-        networks = ready(Networks(autoencoder, encoder, network, start.descriptor, classifier), config)
+        networks = ready(Networks(autoencoder, encoder, network, teller, classifier), config)
         return Beginning(networks, config)
     autoencoder = load_mask_autoencoder(config.autoencoder)
     with fresh_weights(config.seed):
@@ -155,7 +162,8 @@ def descriptor(config: DiffusionRunConfig, network: Denoiser) -> Descriptor | No
     if settings.kind is None:
         return None
     width = network.config["cross_attention_dim"]
-    return build_descriptor(settings.kind, width, source=settings.source, patches=settings.patches, queries=settings.queries)
+    tasks = tuple(task for task in TASKS if task in config.tasks) if len(config.tasks) > 1 else ()
+    return build_descriptor(settings.kind, width, source=settings.source, patches=settings.patches, queries=settings.queries, tasks=tasks)
 
 
 def ready(networks: Networks, config: DiffusionRunConfig) -> Networks:
@@ -172,6 +180,7 @@ def ready(networks: Networks, config: DiffusionRunConfig) -> Networks:
     if wanted not in (None, has):
         raise InputError(f"descriptors.kind: expected {has or 'none'}, as the model in {config.init!r} has, got {wanted}")
     check_descriptor(networks.descriptor, networks.denoiser)
+    check_tasks(tuple(config.tasks), networks.descriptor)
     check_guidance(networks.descriptor, INFERENCE.changed(config.inference).guidance_scale)
     if autoencoder.downscale != encoder.downscale:
         raise InputError(f"image_encoder: expected the mask autoencoder's downscale {autoencoder.downscale}, got {encoder.downscale}")

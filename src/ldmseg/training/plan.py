@@ -188,7 +188,7 @@ def _tokens(descriptor: Descriptor | None, batch: int, size: int) -> Tensor | No
         return None
     if descriptor.sees == "caption":  # needs captions, and next to no memory
         return torch.zeros(batch, descriptor.length, descriptor.width)
-    return descriptor(batch, torch.zeros(batch, 3, size, size))
+    return descriptor(batch, torch.zeros(batch, 3, size, size), tasks=descriptor.tasks[:1] * batch)
 
 
 def _with_init(config: DiffusionRunConfig) -> build.Beginning:

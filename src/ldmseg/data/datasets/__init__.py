@@ -1,6 +1,6 @@
 """Photos with their panoptic maps, behind one name: `FORMAT:ROOT[:SPLIT]`."""
 
-from ldmseg.data.datasets.base import AnnotatedDataset, FileDataset, PanopticDataset
+from ldmseg.data.datasets.base import AnnotatedDataset, FileDataset, MapTargets, PanopticDataset
 from ldmseg.data.datasets.files import AnnotatorDataset, CityscapesDataset, CocoPanopticDataset, LabelFolderDataset, ToolDataset
 from ldmseg.data.datasets.loading import FORMATS, DataSpec, load_dataset, load_mixture, parse_spec
 from ldmseg.data.datasets.parts import MixedPart, Mixture, Subset, labelling_of
@@ -15,6 +15,7 @@ __all__ = [
     "DataSpec",
     "FileDataset",
     "LabelFolderDataset",
+    "MapTargets",
     "MixedPart",
     "Mixture",
     "PanopticDataset",

@@ -8,6 +8,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ldmseg.choices import Task
+from ldmseg.dense import Target, semantic_map
+from ldmseg.errors import InputError
 from ldmseg.formats.coco_json import Category, ImageId
 from ldmseg.panoptic import PanopticMap
 
@@ -33,6 +36,26 @@ class PanopticDataset(Protocol):
     def name(self, index: int) -> str:
         """The photo's file name, with the folders that it lies in below the data set's."""
         ...
+
+    def target(self, index: int, task: Task) -> Target:
+        """What a perfect model of a task would draw of an image: its map, its semantic map (`ldmseg.dense`), or its depth.
+
+        Raises:
+            InputError: the data set does not have it.
+        """
+        ...
+
+
+class MapTargets:
+    """`PanopticDataset.target` of a data set that has maps and their categories, and no depth."""
+
+    def target(self, index: int, task: Task) -> Target:
+        pmap: PanopticMap = self.map(index)  # type: ignore[attr-defined]  # of the data set that this is a part of
+        if task == "panoptic":
+            return pmap
+        if task == "semantic":
+            return semantic_map(pmap, self.categories)  # type: ignore[attr-defined]
+        raise InputError(f"data: expected a data set with depth for the task depth, such as scenes:COUNT, got a {type(self).__name__}")
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ldmseg.data.datasets.base import MapTargets
 from ldmseg.formats import cityscapes
 from ldmseg.formats.coco_json import Category, ImageId
 from ldmseg.formats.coco_panoptic import CLASS_AGNOSTIC, CocoPanoptic, CocoPanopticRecord
@@ -30,7 +31,7 @@ R = TypeVar("R", bound=_Record)
 
 
 @dataclass(frozen=True)
-class _RecordDataset(Generic[R]):
+class _RecordDataset(MapTargets, Generic[R]):
     """One record per item, which reads its photo and its map."""
 
     records: Sequence[R]
@@ -121,7 +122,7 @@ class ToolDataset(_RecordDataset[ToolRecord]):
 
 
 @dataclass(frozen=True)
-class AnnotatorDataset:
+class AnnotatorDataset(MapTargets):
     """`bsds500:DIR[:SPLIT]`: an item per image, with all of its annotations.
 
     `map` is the one that has the (lower) median number of segments, of several such the first.

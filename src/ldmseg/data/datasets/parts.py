@@ -11,9 +11,11 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ldmseg.choices import Task
 from ldmseg.config import Labelling
 from ldmseg.data.datasets.base import PanopticDataset
 from ldmseg.data.datasets.files import CocoPanopticDataset
+from ldmseg.dense import Target
 from ldmseg.formats.coco_json import Category
 from ldmseg.panoptic import PanopticMap
 
@@ -40,6 +42,9 @@ class Subset:
 
     def name(self, index: int) -> str:
         return self.source.name(self.items[index])
+
+    def target(self, index: int, task: Task) -> Target:
+        return self.source.target(self.items[index], task)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,10 @@ class Mixture:
     def name(self, index: int) -> str:
         part, item = self._at(index)
         return part.data.name(item)
+
+    def target(self, index: int, task: Task) -> Target:
+        part, item = self._at(index)
+        return part.data.target(item, task)
 
     def part_of(self, index: int) -> int:
         """The number of the data set that an item is of."""

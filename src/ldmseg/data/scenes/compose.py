@@ -36,11 +36,14 @@ class Scene:
         image: (H, W, 3) uint8, RGB.
         map: the segments, gap free: ids 1..K in no particular order, each with its category and whether it is a thing.
         depth: (H, W) float32, metres from the camera; a segment is nearer than whatever it hides.
+        foreground: metres to the ground under the photo's lower edge. A photo shows depth in this unit: the same scene, larger and further
+            away, would look the same.
     """
 
     image: NDArray[np.uint8]
     map: PanopticMap
     depth: NDArray[np.float32]
+    foreground: float
 
 
 def generate_scene(seed: int, size: int | tuple[int, int] = 128, *, segments: tuple[int, int] = (4, 12)) -> Scene:
@@ -125,7 +128,7 @@ class _Studio:
         categories = {segment_id: BY_NAME[name] for segment_id, name in zip(layout.ids, names, strict=True)}
         segments = tuple(Segment(i, categories[i].id, categories[i].isthing) for i in np.unique(ids).tolist())
         image = develop(self.picture, self.depth, self.rng)
-        return Scene(image, PanopticMap(ids, segments), self.depth)
+        return Scene(image, PanopticMap(ids, segments), self.depth, layout.backdrop.ground_depth(canvas.y))
 
     def _paint_region(self, index: int, patch: Patch) -> None:
         region = self.layout.regions[index]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ldmseg.choices import IdPolicy
-from ldmseg.codes import assign_given, limit_segments
+from ldmseg.choices import Task
+from ldmseg.codes import limit_segments
 from ldmseg.config import INFERENCE, DataConfig, DiffusionRunConfig
 from ldmseg.data.captions import CaptionedDataset
 from ldmseg.data.datasets import PanopticDataset, load_dataset, load_mixture
@@ -25,21 +25,22 @@ from ldmseg.data.partial import random_partial
 from ldmseg.data.transforms import Color, View, draw_color, draw_view, draw_view_number, fixed_view
 from ldmseg.diffusion.schedule import NoiseSchedule
 from ldmseg.errors import InputError
-from ldmseg.evaluate import evaluate
+from ldmseg.evaluate.tasks import evaluate_task, headline
 from ldmseg.formats.captions import read_captions
 from ldmseg.inference.cells import known_cells
 from ldmseg.models.backbone_encoder import BackboneImageEncoder
 from ldmseg.models.denoiser import Condition
 from ldmseg.models.image_encoder import ImageEncoder
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.panoptic import VOID, PanopticMap
+from ldmseg.panoptic import VOID
 from ldmseg.pipeline import LDMSegPipeline
 from ldmseg.training.items import Items
 from ldmseg.training.losses.denoising import denoising_loss, draw_timesteps
 from ldmseg.training.networks import begin_diffusion
 from ldmseg.training.stages.base import Stage, sample_generators, sample_rng
+from ldmseg.training.tasks import TaskMix
 from ldmseg.training.taught import area_weights, taught_cells, without_ground
-from ldmseg.visualize import contact_sheet, overlay
+from ldmseg.visualize import contact_sheet, target_picture
 
 
 class Prepared(NamedTuple):
@@ -58,12 +59,14 @@ class Prepared(NamedTuple):
     cells: NDArray[np.float32]
     caption: str = ""
     features: tuple[NDArray[np.floating], ...] = ()
+    task: Task = "panoptic"
 
 
 @dataclass(frozen=True)
 class DiffusionBatch:
     """`photos` (B, 3, s S, s S) in 0..255, their latents (B, C, h, w), or (B, 3, S, S) with `features` of a backbone; `ids` and `known`
-    (B, S, S) int64, the model's ids, 0 void or unknown; `cells` (B, 1, h, w) 1 where the map teaches; `items`: keys of the cache."""
+    (B, S, S) int64, the model's ids, 0 void or unknown; `cells` (B, 1, h, w) 1 where the map teaches; `items` and `tasks`: keys of the
+    cache."""
 
     photos: Tensor
     ids: Tensor
@@ -73,10 +76,11 @@ class DiffusionBatch:
     items: tuple[int, ...]
     captions: tuple[str, ...] = ()
     features: tuple[Tensor, ...] = ()
+    tasks: tuple[Task, ...] = ()
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetLatents:
     """What one map contributes, each (1, .., h, w): clean `latents`, and the `partial` map's latents with `validity`."""
 
     latents: Tensor
@@ -107,8 +111,9 @@ class DiffusionStage(Stage):
             self.train_data, self.val_data = (_captioned(data, config) for data in (self.train_data, self.val_data))
         self.latents = _latent_cache(self.image_encoder, self.train_data, config.data)
         self.features = _feature_cache(self.image_encoder, self.train_data, config.data)
-        self._prepared: dict[int, Prepared] = {}
-        self._targets: dict[int, Target] = {}
+        self.tasks = TaskMix(config, self.train_data, self.autoencoder.config["num_ids"])
+        self._prepared: dict[tuple[int, Task], Prepared] = {}
+        self._targets: dict[tuple[int, Task], TargetLatents] = {}
 
     def train(self, mode: bool = True) -> DiffusionStage:
         super().train(mode)
@@ -125,13 +130,15 @@ class DiffusionStage(Stage):
         return self.train_items.sample(self.config.seed, number, lambda item: self._sample(number, item))
 
     def _sample(self, number: int, item: int) -> Prepared:
+        task = self.tasks.of(self.config.seed, number)
         if not self.config.cache:
-            return self._prepare(number, item, sample_rng(self.config.seed, number))
-        if item not in self._prepared:
-            self._prepared[item] = self._prepare(number, item, sample_rng(self.config.seed, item))
-        return self._prepared[item]._replace(number=number)
+            return self._prepare(number, item, task, sample_rng(self.config.seed, number))
+        key = (item, task)
+        if key not in self._prepared:
+            self._prepared[key] = self._prepare(number, item, task, sample_rng(self.config.seed, item))
+        return self._prepared[key]._replace(number=number)
 
-    def _prepare(self, number: int, item: int, rng: np.random.Generator) -> Prepared:
+    def _prepare(self, number: int, item: int, task: Task, rng: np.random.Generator) -> Prepared:
         config, num_ids = self.config, self.autoencoder.config["num_ids"]
         pmap = self.train_data.map(item)
         data = config.data.model_copy(update={"whole_rate": self.mixture.whole_rate(item, config.data.whole_rate)})
@@ -139,17 +146,22 @@ class DiffusionStage(Stage):
         view = draw_view(pmap.shape, data, rng) if fixed is None else fixed_view(item, fixed, data)
         color = draw_color(data.color, rng)
         photo, features = self._photo(item, view, color, fixed)
-        pmap = limit_segments(pmap.with_ids(view.ids(pmap.ids)), num_ids)
-        known = np.zeros(pmap.shape, dtype=bool)
-        if self.denoiser.config["partial"] and rng.random() < config.partial.rate:
-            known = random_partial(pmap, config.partial.kinds, rng).ids != VOID
-        labelling = self.mixture.labelling(item)
-        pmap = without_ground(pmap, known) if labelling == "figure_ground" else pmap
-        ids = _coded(pmap, known, num_ids, config.id_policy, rng)
+        labelling, codec = self.mixture.labelling(item), self.tasks.codecs[task]
+        if task == "panoptic":
+            pmap = limit_segments(pmap.with_ids(view.ids(pmap.ids)), num_ids)
+            known = np.zeros(pmap.shape, dtype=bool)
+            if self.denoiser.config["partial"] and rng.random() < config.partial.rate:
+                known = random_partial(pmap, config.partial.kinds, rng).ids != VOID
+            pmap = without_ground(pmap, known) if labelling == "figure_ground" else pmap
+            ids = codec.encode(pmap, known, rng)
+        else:  # partial maps are of segments
+            ids = np.ascontiguousarray(view.ids(codec.encode(self.train_data.target(item, task))))
+            known = np.zeros(ids.shape, dtype=bool)
         cells = taught_cells(ids, labelling, self.autoencoder.downscale)
-        if config.loss.area_power:
+        if config.loss.area_power and task == "panoptic":
             cells = area_weights(ids, cells, self.autoencoder.downscale, config.loss.area_power)
-        return Prepared(number, item, photo, ids, np.where(known, ids, VOID).astype(np.int16), cells, self._caption(item, rng), features)
+        given = np.where(known, ids, VOID).astype(np.int16)
+        return Prepared(number, item, photo, ids, given, cells, self._caption(item, rng), features, task)
 
     def _caption(self, item: int, rng: np.random.Generator) -> str:
         """One of those that the photo has; "" where no descriptor reads it."""
@@ -171,7 +183,8 @@ class DiffusionStage(Stage):
         photos, ids, known, cells = (torch.from_numpy(np.stack(parts)) for parts in arrays)
         numbers, items, captions = (tuple(parts) for parts in zip(*((s.number, s.item, s.caption) for s in samples), strict=True))
         features = tuple(torch.from_numpy(np.stack(maps)).float() for maps in zip(*(s.features for s in samples), strict=True))
-        return DiffusionBatch(photos, ids.long(), known.long(), cells[:, None], numbers, items, captions, features)
+        tasks = tuple(s.task for s in samples)
+        return DiffusionBatch(photos, ids.long(), known.long(), cells[:, None], numbers, items, captions, features, tasks)
 
     # --------------------------------------------------------------------------------------------------------------------- loss
     def forward(self, batch: DiffusionBatch) -> dict[str, Tensor]:
@@ -217,23 +230,26 @@ class DiffusionStage(Stage):
         return self.image_encoder.encode(photos / 127.5 - 1)
 
     def _tokens(self, photos: Tensor, batch: DiffusionBatch, draws: Tensor) -> Tensor | None:
-        """The descriptor's tokens (B, L, width), in a share of the samples the empty ones."""
+        """The descriptor's tokens (B, L, width), in a share of the samples the empty ones; tokens of tasks are always there."""
         if self.descriptor is None:
             return None
         count = len(batch.numbers)
-        tokens = self.descriptor(count, None if self.latents is not None else photos / 127.5 - 1, batch.captions)
+        tokens = self.descriptor(count, None if self.latents is not None else photos / 127.5 - 1, batch.captions, batch.tasks)
+        if self.descriptor.tasks:
+            return tokens
         dropped = draws < self.config.descriptors.drop_rate  # (B,)
         return torch.where(dropped[:, None, None], self.descriptor.empty(count).to(tokens.dtype), tokens)
 
     @torch.no_grad()
-    def _target(self, batch: DiffusionBatch) -> Target:
+    def _target(self, batch: DiffusionBatch) -> TargetLatents:
         if not self.config.cache:
             return _encode(self.autoencoder, batch.ids, batch.known)
-        for index, item in enumerate(batch.items):
-            if item not in self._targets:  # one at a time, so that a value does not depend on who came first
-                self._targets[item] = _encode(self.autoencoder, batch.ids[index : index + 1], batch.known[index : index + 1])
-        found = [self._targets[item] for item in batch.items]
-        return Target(*(torch.cat([getattr(t, name) for t in found]) for name in ("latents", "partial", "validity")))
+        keys = list(zip(batch.items, batch.tasks, strict=True))
+        for index, key in enumerate(keys):
+            if key not in self._targets:  # one at a time, so that a value does not depend on who came first
+                self._targets[key] = _encode(self.autoencoder, batch.ids[index : index + 1], batch.known[index : index + 1])
+        found = [self._targets[key] for key in keys]
+        return TargetLatents(*(torch.cat([getattr(t, name) for t in found]) for name in ("latents", "partial", "validity")))
 
     # ---------------------------------------------------------------------------------------------------------------- results
     def pipeline(self) -> LDMSegPipeline:
@@ -248,6 +264,7 @@ class DiffusionStage(Stage):
             id_policy=config.id_policy,
             descriptor=self.descriptor,
             inference=INFERENCE.changed(config.inference),
+            tasks=self.tasks.settings,
             classifier=self.classifier,
         )
         pipe.set_progress_bar_config(disable=True)
@@ -262,16 +279,20 @@ class DiffusionStage(Stage):
 
     def validate(self) -> tuple[dict[str, float], Image.Image | None]:
         pipe, data, config = self.pipeline(), self._readable_val_data, self.config
-        report = evaluate(pipe, data, seed=config.seed, batch_size=config.optim.batch_size, limit=config.validation.limit)
-        stat = report.quality.all
+        figures: dict[str, float] = {}
+        for task in pipe.tasks:
+            limit, size = config.validation.limit, config.optim.batch_size
+            figures |= headline(evaluate_task(pipe, data, task, seed=config.seed, batch_size=size, limit=limit))
         rows = []
         for index in range(min(self.config.validation.samples, len(data))):
-            image, target = data.image(index), data.map(index)
+            image, row = data.image(index), list[Image.Image]()
             prompt = data.captions(index)[0] if isinstance(data, CaptionedDataset) else None
-            drawn = pipe(image, prompt=prompt, generator=torch.Generator().manual_seed(index)).maps[0]
-            rows.append([Image.fromarray(image), overlay(image, target), overlay(image, drawn)])
-        sheet = contact_sheet(rows, titles=["photo", "labels", "drawn"]) if rows else None
-        return {"pq": stat.pq, "sq": stat.sq, "rq": stat.rq}, sheet
+            for task in pipe.tasks:
+                drawn = pipe(image, prompt=prompt, generator=torch.Generator().manual_seed(index), task=task).maps[0]
+                row += [target_picture(image, data.target(index, task)), target_picture(image, drawn)]
+            rows.append([Image.fromarray(image), *row])
+        titles = ["photo", *("labels", "drawn") * len(pipe.tasks)]
+        return figures, contact_sheet(rows, titles=titles) if rows else None
 
     def export(self, folder: Path) -> None:
         self.pipeline().save_pretrained(folder)
@@ -297,12 +318,6 @@ def _feature_cache(encoder: ImageEncoder, train_data: PanopticDataset, data: Dat
     return None if data.features is None else FeatureCache.open(data.features, encoder, train_data, data)
 
 
-def _coded(pmap: PanopticMap, known: NDArray[np.bool_], num_ids: int, policy: IdPolicy, rng: np.random.Generator) -> NDArray[np.int16]:
-    """(H, W) the ids that the model is shown, 0 where void."""
-    codes = np.append(assign_given(pmap.dense, len(pmap), known, num_ids, policy, rng), VOID).astype(np.int16)
-    return codes[pmap.dense]
-
-
 def _rows(condition: Condition, rows: Tensor | None) -> Condition:
     if rows is None:
         return condition
@@ -310,6 +325,6 @@ def _rows(condition: Condition, rows: Tensor | None) -> Condition:
     return Condition(*(None if part is None else part[rows] for part in parts))  # type: ignore[arg-type]
 
 
-def _encode(autoencoder: MaskAutoencoder, ids: Tensor, known: Tensor) -> Target:
+def _encode(autoencoder: MaskAutoencoder, ids: Tensor, known: Tensor) -> TargetLatents:
     given = known_cells(autoencoder, known)
-    return Target(autoencoder.encode(ids).float(), given.latents, given.validity)  # float: autocast narrows it
+    return TargetLatents(autoencoder.encode(ids).float(), given.latents, given.validity)  # float: autocast narrows it
