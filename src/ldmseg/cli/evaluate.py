@@ -14,7 +14,6 @@ from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.cli.inpainting_table import check_alone, print_scores, read_protocol
 from ldmseg.cli.score import print_figures, print_quality
 from ldmseg.errors import InputError
-from ldmseg.metrics.panoptic_quality import PanopticQualityResult
 
 if TYPE_CHECKING:
     from ldmseg.data.datasets import PanopticDataset
@@ -239,6 +238,7 @@ def _tell(
 ) -> None:
     """Save and print what was measured; `plot` is of a completion report."""
     from ldmseg.evaluate import InpaintingReport, TaskReport
+    from ldmseg.metrics.panoptic_quality import PanopticQualityResult
 
     if report is not None:
         from ldmseg.atomic import write_json
