@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ldmseg.dense import DepthMap, Target
 from ldmseg.errors import InputError
 from ldmseg.labelling.photos import CONFIDENCE, OVERLAY, PANELS, OnProgress, Photo, Pictures
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ldmseg.choices import Task
+    from ldmseg.dense import Target
     from ldmseg.formats.coco_json import Category, Provenance
     from ldmseg.formats.coco_panoptic import CocoPanopticWriter
     from ldmseg.formats.depth_png import DepthWriter
@@ -108,6 +108,8 @@ def write_maps(
 
 
 def _written(photo: Photo, map_path: Path, paths: dict[str, Path], prediction: Prediction, seconds: float) -> Written:
+    from ldmseg.dense import DepthMap
+
     overlay, confidence, panels = (str(paths[suffix]) if suffix in paths else None for suffix in (OVERLAY, CONFIDENCE, PANELS))
     mean = None if prediction.confidence is None else round(float(prediction.confidence.mean()), 4)
     segments = 0 if isinstance(prediction.map, DepthMap) else len(prediction.map)
@@ -127,6 +129,7 @@ def _read_ahead(batches: Sequence[Sequence[Photo]], pool: ThreadPoolExecutor) ->
 
 def _draw(paths: dict[str, Path], picture: Image.Image, prediction: Prediction, names: Mapping[int, str]) -> None:
     from ldmseg.atomic import atomic_write
+    from ldmseg.dense import DepthMap
     from ldmseg.palette import segment_colors
     from ldmseg.visualize import captioned, completion_panels, confidence_picture, depth_picture, overlay
 
