@@ -1,6 +1,6 @@
 """Draw the picture of CONTRIBUTING.md: the stages of a call, what passes between them, and the module of each.
 
-    python benchmarks/road.py
+python benchmarks/road.py
 """
 
 from __future__ import annotations

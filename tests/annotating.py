@@ -86,6 +86,3 @@ def site(photos: Path, folder: Path, **options: Any) -> Iterator[Site]:
     with TestClient(Guard(create_app(services), TOKEN), base_url=ADDRESS, headers={"Origin": ADDRESS}) as client:
         assert client.get(f"/?token={TOKEN}").status_code == 200
         yield Site(client, services)
-
-
-

@@ -106,7 +106,7 @@ def test_python_page_has_every_option_and_the_models_defaults() -> None:
     """`docs/python.md` has a row for each field of `InferenceOptions`, with the bundled model's value."""
     section = (ROOT / "docs/python.md").read_text(encoding="utf-8").split("## Options")[1].split("## Other arguments")[0]
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| .* \| ([^|]+) \|$", section, re.MULTILINE)
-    written = {name: value.strip().strip("`\"") for names, value in rows for name in re.findall(r"`(\w+)`", names)}
+    written = {name: value.strip().strip('`"') for names, value in rows for name in re.findall(r"`(\w+)`", names)}
     config = json.loads((ROOT / "src/ldmseg/weights/default/model_index.json").read_text(encoding="utf-8"))["inference"]
     assert set(written) == {field.name for field in fields(ldmseg.InferenceOptions)}
     wrong = {name: config[name] for name in written if name != "thresholds" and written[name] != f"{config[name]}".removesuffix(".0")}

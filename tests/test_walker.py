@@ -22,9 +22,7 @@ def test_without_a_prior_it_is_scikit_images_walker(case: Case, contrast: float)
         photo, partial = SCENES.image(index), case.make(SCENES.map(index), 0, index)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of probabilities that miss 0..1 by rounding
-            expected = random_walker(
-                rgb2lab(photo), partial.dense + 1, beta=contrast, mode="bf", channel_axis=-1, return_full_prob=True
-            )
+            expected = random_walker(rgb2lab(photo), partial.dense + 1, beta=contrast, mode="bf", channel_axis=-1, return_full_prob=True)
         found = random_walk(photo, partial.dense, len(partial), contrast=contrast)
         assert np.moveaxis(found, -1, 0) == pytest.approx(expected, abs=1e-5)
 

@@ -316,7 +316,7 @@ class LDMSegPipeline(DiffusionPipeline):
             each = coded or [None] * len(samples)
             return [draw.decode(networks, *one, options) for one in zip(latents, samples, each, strict=True)]
 
-        drawn: list[Any]
+        drawn: list[Any]  # PanopticMap or DepthMap, by the task
         if options.tile_size:
             drawn = draw_in_tiles(samples, options.tile_size, options.tile_overlap, networks.num_ids - 1, drawn_maps)
         else:
@@ -327,7 +327,7 @@ class LDMSegPipeline(DiffusionPipeline):
         for index, image in enumerate(images):
             own = slice(index * options.ensemble_size, (index + 1) * options.ensemble_size)
             if call.task == "depth":
-                answers.append(finish_depth(drawn[own], samples[own]))
+                answers.append(finish_depth(drawn[own], samples[own]))  # type: ignore[arg-type]  # DepthMaps, by the task
                 continue
             given = None if known is None else known[index]
             answer = finish(drawn[own], samples[own], image, given, options)

@@ -215,9 +215,7 @@ def read_feature_manifest(folder: Path) -> FeatureManifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise InputError(
-            f"data.features: expected a folder with a {MANIFEST}, as `ldmseg data cache --config` makes it, got '{folder}'"
-        )
+        raise InputError(f"data.features: expected a folder with a {MANIFEST}, as `ldmseg data cache --config` makes it, got '{folder}'")
     try:
         return FeatureManifest.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
@@ -230,5 +228,3 @@ def _gap(folder: Path, manifest: FeatureManifest) -> str | None:
         return f"is not complete ({len(manifest.shards)} of {manifest.shard_count} shards); the `ldmseg data cache` that began it goes on"
     found = (shard_damage(folder, shard, "photos") for shard in manifest.shards)
     return next((f"{reason}; `ldmseg data cache` makes it anew" for reason in found if reason is not None), None)
-
-

@@ -66,9 +66,7 @@ def random_walk(
     return GridSystem(torch.from_numpy(diagonal), torch.from_numpy(right), torch.from_numpy(down)).solve(b).numpy()
 
 
-def edge_weights(
-    photo: NDArray[np.uint8], contrast: float, smoothing: float = 0.0
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def edge_weights(photo: NDArray[np.uint8], contrast: float, smoothing: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(H, W - 1) weights of each pixel's edge to its right neighbour, and (H - 1, W) to the one below; 1 where colours are the same."""
     colors = lab(photo)  # (3, H, W)
     if smoothing:

@@ -241,9 +241,7 @@ def load_image_encoder(source: str | Path) -> ImageEncoder:
     from ldmseg.models.backbone_encoder import BackboneImageEncoder  # which is made of what is above
 
     saved = find_pretrained(source, ("image_encoder", "vae"))
-    kinds: dict[str, type[ImageEncoder]] = {
-        kind.__name__: kind for kind in (FrozenImageEncoder, ConvImageEncoder, BackboneImageEncoder)
-    }
+    kinds: dict[str, type[ImageEncoder]] = {kind.__name__: kind for kind in (FrozenImageEncoder, ConvImageEncoder, BackboneImageEncoder)}
     if saved.class_name in kinds:
         return load_strictly(kinds[saved.class_name], saved)
     if saved.class_name in VAES:

@@ -117,7 +117,7 @@ def categories_of(names: Sequence[str]) -> tuple[Category, ...]:
     Raises:
         InputError: there is none, one is empty, or one is there twice.
     """
-    found = []
+    found: list[Category] = []
     for number, given in enumerate(names, start=1):
         name = given.strip().removesuffix(":stuff").strip()
         if not name or name in {c.name for c in found}:

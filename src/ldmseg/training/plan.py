@@ -174,7 +174,7 @@ def _diffusion_run(config: DiffusionRunConfig) -> _Run:
 
 def _classifier_run(config: ClassifierRunConfig) -> _Run:
     begun = build.begin_classifier(config)
-    encoder, classifier, config = begun.pipeline.image_encoder.to("meta"), begun.classifier.to("meta"), begun.config
+    encoder, classifier, config = begun.pipeline.image_encoder.to("meta"), begun.classifier.to("meta"), begun.config  # type: ignore[arg-type]  # diffusers wraps `to`
 
     def step() -> Tensor:
         side = config.data.size * encoder.input_scale

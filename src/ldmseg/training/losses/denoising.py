@@ -14,6 +14,7 @@ from ldmseg.errors import InputError, quoted
 LEAST_SHARE = 0.1
 """Images with fewer labelled cells than this share count less, so that a handful of cells never weighs as much as a whole image."""
 
+
 class DenoiseRows(Protocol):
     """The network with its condition, for the whole batch or for some of its rows (int64 indices)."""
 
