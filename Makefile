@@ -1,5 +1,5 @@
 # make demo [IMAGE=photo.jpg]   segment and complete example pictures with the bundled model
-# make test                     the fast tests;  make slow: the slow ones;  make check: ruff and mypy;  make docs: the site
+# make test                     the fast tests;  make slow, make long: the slow ones;  make check: ruff and mypy;  make docs: the site
 # make package                  wheel and source archive in dist/
 # make figures                  redraw the paper's figures (docs/figures.md); an hour on two cores
 # Everything runs in .venv, which the first call creates.
@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 # One thread per test worker, so that two workers do not fight for two cores. A file's tests go to one worker, which makes its models once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env demo figures test slow browser ray check docs package clean
+.PHONY: help env demo figures test slow long browser ray check docs package clean
 .DELETE_ON_ERROR:
 
 help:
@@ -54,7 +54,10 @@ test: $(STAMP)
 	$(PYTEST) -n 2 --dist loadfile
 
 slow: $(STAMP)
-	$(PYTEST) -m slow -p no:xdist
+	$(PYTEST) -m "slow and not long" -p no:xdist
+
+long: $(STAMP)
+	LDMSEG_BROWSER=1 $(PYTEST) -m long -p no:xdist
 
 browser: $(STAMP)
 	LDMSEG_BROWSER=1 $(PYTEST) -m slow -p no:xdist tests/test_annotate_browser.py

@@ -115,6 +115,7 @@ def test_point_box_lasso_split_merge_delete_accept(chromium: Any, photos: Path, 
         assert np.array_equal(one.same(), accepted)
 
 
+@pytest.mark.long
 def test_page_and_server_agree_over_a_random_session(chromium: Any, photos: Path, model: Path, tmp_path: Path) -> None:
     """Hundreds of operations, while the model answers now and then; after each, both have the same bits, and pins are exact."""
     session = """async (count) => {

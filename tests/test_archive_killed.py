@@ -135,6 +135,7 @@ def test_the_second_run_on_a_folder_is_refused(tmp_path: Path) -> None:
     assert finish(**asked)["photos"] == 40
 
 
+@pytest.mark.long
 def test_ten_thousand_photos_of_which_one_in_a_hundred_is_broken(tmp_path: Path) -> None:
     photos, ways = tmp_path / "photos", broken_files()
     make_photos(photos, 50)
