@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -81,3 +82,9 @@ def test_bad_input_is_named() -> None:
         small().decode(torch.zeros(1, 7, 2, 2))
     with pytest.raises(InputError, match="decoder_width"):
         small(decoder_width=20)
+
+
+@pytest.mark.parametrize("damage", [{"encoder_depth": 10**9}, {"encoder_depth": -1}, {"encoder_widths": (8,) * 10**6}])
+def test_a_damaged_depth_is_refused_before_anything_is_built(damage: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="encoder_depth, encoder_widths: expected 0 to 64"):
+        small(**damage)

@@ -17,6 +17,9 @@ from ldmseg.choices import Code
 from ldmseg.codes import code_channels, encode_ids
 from ldmseg.errors import InputError, quoted
 
+MAX_DEPTH = 64
+"""Convolutions of one size, and sizes; a damaged configuration with more would take minutes to build."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -68,6 +71,10 @@ class MaskAutoencoder(ModelMixin, ConfigMixin):
             raise InputError(
                 f"encoder_widths, decoder_width: expected at least 3 widths, the last and decoder_width multiples of "
                 f"norm_groups={norm_groups}, got {quoted(widths)} and {quoted(decoder_width)}"
+            )
+        if not 0 <= encoder_depth <= MAX_DEPTH or len(widths) > MAX_DEPTH:
+            raise InputError(
+                f"encoder_depth, encoder_widths: expected 0 to {MAX_DEPTH}, got {quoted(encoder_depth)} and {len(widths)} widths"
             )
         self.encoder = _encoder(code_channels(num_ids, code), widths, encoder_depth, 2 * latent_channels, norm_groups)
         self.decoder = _decoder(latent_channels, decoder_width, len(widths) - 2, num_ids, norm_groups)
