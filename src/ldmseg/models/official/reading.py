@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -144,11 +144,18 @@ def load_weights(
     return loaded
 
 
+def _is_archive(stream: BinaryIO) -> bool:
+    try:
+        return zipfile.is_zipfile(stream)
+    except zipfile.BadZipFile:  # of a directory on several disks, which nothing writes
+        return False
+
+
 def _load(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"checkpoint: expected a file, got '{path}', which {'is a folder' if path.is_dir() else 'does not exist'}")
     with path.open("rb") as stream:  # so that a file that may not be read is the system's own error
-        if not zipfile.is_zipfile(stream):
+        if not _is_archive(stream):
             raise InputError(
                 f"checkpoint: expected a file as torch.save writes it (a zip archive), got '{path}', which is truncated, of another kind, "
                 "or older than PyTorch 1.6"
