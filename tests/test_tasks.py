@@ -418,6 +418,7 @@ def test_evaluation_of_a_task_on_the_command_line(capsys: pytest.CaptureFixture[
 
 # ----------------------------------------------------------------------------------------------------------------- what is learned
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_trained_model_obeys_its_tokens(tmp_path: Path) -> None:
     """A small model that knows six scenes by heart: with the tokens exchanged it draws another task, and the figures collapse."""
     values = {

@@ -61,7 +61,7 @@ class DepthError:
             InputError: the maps differ in size or unit, or the prediction is unknown where the target is known.
         """
         if prediction.shape != target.shape or prediction.unit != target.unit:
-            raise InputError(f"prediction: expected the target's size and unit {target!r}, got {prediction!r}")
+            raise InputError(f"prediction: expected the target's size and unit {target!r}, got {quoted(prediction)}")
         known = target.known
         if not known.any():
             return
