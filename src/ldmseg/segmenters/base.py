@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ldmseg.errors import InputError, quoted
 from ldmseg.panoptic import PanopticMap
 
 Photo = NDArray[np.uint8]
@@ -35,3 +36,12 @@ class Segmenter(Protocol):
             InputError: the segmenter cannot do what is asked for.
         """
         ...
+
+
+def check_unaided(partials: Sequence[PanopticMap] | None, name: str) -> None:
+    """
+    Raises:
+        InputError: partial maps are given to the segmenter `name`, which completes none.
+    """
+    if partials is not None:
+        raise InputError(f"partials: expected none for {quoted(name)}, which segments whole photos and completes no map")

@@ -20,7 +20,7 @@ from ldmseg.formats.coco_json import Category
 from ldmseg.models.clip import import_transformers, quiet
 from ldmseg.models.pretrained import LISTED, Pretrained, find_pretrained
 from ldmseg.panoptic import PanopticMap
-from ldmseg.segmenters.base import Photo
+from ldmseg.segmenters.base import Photo, check_unaided
 from ldmseg.segmenters.queries import QueryThresholds, likely_queries, queries_to_map
 
 QueryKind = Literal["mask2former", "eomt"]
@@ -192,8 +192,7 @@ class QuerySegmenter:
         seeds: Sequence[int],
         captions: Sequence[str] | None = None,
     ) -> list[PanopticMap]:
-        if partials is not None:
-            raise InputError(f"partials: expected none for {quoted(self.name)}, which segments whole photos and completes no map")
+        check_unaided(partials, self.name)
         return [self._segment(image) for image in images]
 
     def _segment(self, image: Photo) -> PanopticMap:

@@ -15,7 +15,7 @@ from skimage.segmentation import felzenszwalb, slic
 
 from ldmseg.errors import InputError, quoted
 from ldmseg.panoptic import PanopticMap, nearest_indices
-from ldmseg.segmenters.base import Photo
+from ldmseg.segmenters.base import Photo, check_unaided
 
 RegionMethod = Literal["felzenszwalb", "slic"]
 """`felzenszwalb` is graph-based segmentation (Felzenszwalb and Huttenlocher 2004). `slic` makes superpixels (Achanta et al. 2012) and
@@ -77,8 +77,7 @@ class RegionSegmenter:
         seeds: Sequence[int],
         captions: Sequence[str] | None = None,
     ) -> list[PanopticMap]:
-        if partials is not None:
-            raise InputError(f"partials: expected none for {self.name!r}, which segments whole photos and completes no map")
+        check_unaided(partials, self.name)
         return [self._segment(image) for image in images]
 
     def _segment(self, image: Photo) -> PanopticMap:
