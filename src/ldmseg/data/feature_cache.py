@@ -13,12 +13,21 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import safe_open
 
 from ldmseg.config import DataConfig
 from ldmseg.data.datasets import PanopticDataset
-from ldmseg.data.latent_cache import CHECKED, MANIFEST, TOLERANCE, CachedData, Shard, _Part, shard_damage, weights_sha256
+from ldmseg.data.latent_cache import (
+    CHECKED,
+    TOLERANCE,
+    CachedData,
+    Shard,
+    _Part,
+    read_cache_manifest,
+    shard_damage,
+    weights_sha256,
+)
 from ldmseg.data.transforms import SCALE_RANGES, View, fixed_view, view_count
 from ldmseg.errors import InputError, quoted
 from ldmseg.models.backbone_encoder import BackboneImageEncoder
@@ -213,13 +222,7 @@ def read_feature_manifest(folder: Path) -> FeatureManifest:
     Raises:
         InputError: there is none, or it is not one.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise InputError(f"data.features: expected a folder with a {MANIFEST}, as `ldmseg data cache --config` makes it, got '{folder}'")
-    try:
-        return FeatureManifest.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise InputError(f"data.features: cannot read '{path}': {' '.join(str(error).split())[:200]}") from None
+    return read_cache_manifest(folder, FeatureManifest, "data.features", "ldmseg data cache --config")
 
 
 def _gap(folder: Path, manifest: FeatureManifest) -> str | None:

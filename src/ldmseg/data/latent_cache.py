@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from ldmseg.errors import InputError, quoted
 from ldmseg.formats.image import existing_file
 from ldmseg.formats.inside import path_inside
 from ldmseg.models.image_encoder import ImageEncoder
+
+M = TypeVar("M", bound=BaseModel)
 
 MANIFEST = "manifest.json"
 CHECKED = 8
@@ -218,20 +220,29 @@ def shard_file(number: int) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a cache.
+    """The manifest of a cache of latents.
 
     Raises:
         InputError: there is none, or it is not one.
     """
+    return read_cache_manifest(folder, Manifest, "data.latents", "ldmseg data cache")
+
+
+def read_cache_manifest(folder: Path, kind: type[M], argument: str, command: str) -> M:
+    """The manifest of a cache, of latents or of features; `command` makes such a cache.
+
+    Raises:
+        InputError: there is none, or it is not one; `argument` named the folder.
+    """
     path = folder / MANIFEST
     if not path.is_file():
-        raise InputError(f"data.latents: expected a folder with a {MANIFEST}, as `ldmseg data cache` makes it, got '{folder}'")
+        raise InputError(f"{argument}: expected a folder with a {MANIFEST}, as `{command}` makes it, got '{folder}'")
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         reason = error if first is None else f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
-        raise InputError(f"data.latents: cannot read '{path}': {' '.join(str(reason).split())}") from None
+        raise InputError(f"{argument}: cannot read '{path}': {' '.join(str(reason).split())}") from None
 
 
 def shard_damage(folder: Path, shard: Shard, tensor: str = "latents") -> str | None:
