@@ -215,7 +215,8 @@ def test_keyboard_alone(chromium: Any, photos: Path, model: Path, tmp_path: Path
     with served(photos, tmp_path / "project", model, labels=tmp_path / "classes.txt") as server, window(chromium, server) as one:
         for close in ("Escape", "?", "Enter"):
             one.press("?")
-            assert one.page.is_visible("dialog.help") and one.page.is_visible("text=Accept everything")
+            for shown in ("dialog.help", "text=Accept everything"):
+                one.page.wait_for_selector(shown, state="visible")
             one.press(close)
             one.page.wait_for_selector("dialog.help", state="detached")
         assert not one.same().max() >= 2**15  # Enter was for the dialog

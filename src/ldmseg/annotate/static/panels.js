@@ -1,5 +1,5 @@
 // What stands around the photo.
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact-standalone.js";
+import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact-standalone.js";
 import { thumbnailUrl } from "./api.js";
 import { ICONS } from "./icons.js";
 import { SHORTCUTS, TOOLS } from "./keys.js";
@@ -207,7 +207,7 @@ function Status({ editor, page }) {
 
 function Help({ page }) {
   const dialog = useRef(null);
-  useEffect(() => dialog.current.showModal(), []);
+  useLayoutEffect(() => dialog.current.showModal(), []);
   const keys = (event) => {
     if (event.key !== "?") return;
     event.stopPropagation();
