@@ -54,7 +54,7 @@ test: $(STAMP)
 	$(PYTEST) -n 2 --dist loadfile
 
 slow: $(STAMP)
-	$(PYTEST) -m "slow and not long" -p no:xdist
+	$(PYTEST) -m "slow and not long" -n 2 --dist loadfile
 
 long: $(STAMP)
 	LDMSEG_BROWSER=1 $(PYTEST) -m long -p no:xdist

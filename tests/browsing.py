@@ -179,7 +179,8 @@ class Window:
         """Nothing is on its way, the model has answered, and the panels are drawn."""
         self.page.wait_for_function(
             "() => { const { waiting, sending, behind, told, cells } = ldmseg.editor;"
-            " return cells && !waiting && !sending && !behind && told && !told.awaits && !ldmseg.asked && document.body.dataset.waiting === '0'; }"
+            " return cells && !waiting && !sending && !behind && told && !told.awaits && !ldmseg.asked"
+            " && document.body.dataset.waiting === '0'; }"
         )
 
     def run(self, code: str, *arguments: Any) -> Any:

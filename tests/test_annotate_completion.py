@@ -50,6 +50,7 @@ ids = arrays(np.int32, SHAPE, elements=st.integers(0, 6))
 bits = arrays(np.bool_, SHAPE)
 
 
+@pytest.mark.slow
 @given(before=ids, pins=bits, area=bits, answer=arrays(np.int32, SHAPE, elements=st.integers(1, 9)), data=st.data())
 def test_whatever_the_model_answers_pins_and_untouched_segments_stay(
     before: np.ndarray, pins: np.ndarray, area: np.ndarray, answer: np.ndarray, data: st.DataObject

@@ -35,6 +35,7 @@ def propose(project: Project, key: str) -> State:
     return session.state
 
 
+@pytest.mark.slow
 def test_check_and_show_take_a_project_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = find_photos([make_photos(tmp_path / "photos", 2)])
     project = Project(tmp_path / "labels", photos, read_classes(_classes(tmp_path)))
@@ -165,6 +166,7 @@ def test_help_needs_neither_torch_nor_the_extra() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_torch_which_the_engine_imports_meanwhile() -> None:
     code = "import sys, ldmseg.annotate.run; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

@@ -131,6 +131,7 @@ def test_large_photos_are_edited_small_and_saved_whole(tmp_path: Path, monkeypat
         assert CocoPanoptic.open(tmp_path / "project" / "panoptic_drafts.json")[0].read_map().shape == (64, 56)
 
 
+@pytest.mark.slow
 def test_confidence_comes_when_there_is_nothing_else_to_do(here: Site) -> None:
     key = here.keys[0]
     assert here.client.get(f"/api/photos/{key}/confidence").status_code == 204
@@ -198,6 +199,7 @@ def test_a_body_is_limited_whether_its_length_is_said_or_not(here: Site) -> None
     assert here.client.post(path, content=(b"x" * 2**20 for _ in range(9)), headers=headers).status_code == 413
 
 
+@pytest.mark.slow
 def test_a_thousand_malformed_requests(here: Site, caplog: pytest.LogCaptureFixture) -> None:
     key, dice = here.keys[0], random.Random(0)
     here.opened(key)

@@ -61,6 +61,7 @@ def _by_masks(images: list[tuple[PanopticMap, PanopticMap]], threshold: float) -
     return float(np.mean(shares)), totals[0] / totals.sum() if totals.any() else 1.0, float(np.mean(area)) if count else 0.0
 
 
+@pytest.mark.slow
 @settings(max_examples=120)
 @given(IMAGES, st.sampled_from([0.5, 0.55, 0.7, 1.0]))
 def test_agrees_with_masks_looked_at_one_by_one(drawn: list[tuple[np.ndarray, np.ndarray, list[int]]], threshold: float) -> None:

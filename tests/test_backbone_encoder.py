@@ -86,6 +86,7 @@ def test_it_is_loaded_as_it_was_saved_and_strictly(tmp_path: Path) -> None:
         load_image_encoder(tmp_path)
 
 
+@pytest.mark.slow
 def test_dinov2_of_a_folder_has_one_patch_for_each_latent_cell(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(2)
@@ -138,6 +139,7 @@ def overrides(start: Path, weights: Path) -> list[str]:
     return [f"init={start}", f"image_encoder.backbone={weights}", "image_encoder.adapter_channels=16", *sets]
 
 
+@pytest.mark.slow
 def test_a_model_goes_on_with_a_backbone_beside_its_stem(tmp_path: Path, weights: Path) -> None:
     start = tiny_pipeline(tmp_path)
     before = LDMSegPipeline.from_pretrained(start)
@@ -163,6 +165,7 @@ def test_the_adapter_learns_faster_and_the_backbone_is_in_no_group(tmp_path: Pat
     assert not backbone & {id(weight) for weights in groups.values() for weight in weights}
 
 
+@pytest.mark.slow
 def test_a_step_an_export_and_a_photo(tmp_path: Path, weights: Path) -> None:
     config = load_config("finetune", overrides(tiny_pipeline(tmp_path), weights))
     stage = DiffusionStage(config)  # type: ignore[arg-type]

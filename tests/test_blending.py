@@ -70,6 +70,7 @@ def test_models_of_different_kinds_are_refused() -> None:
         blend_encoders(pipe.image_encoder, ConvImageEncoder(8, (8, 16)), 0.5)
 
 
+@pytest.mark.slow
 def test_the_script_saves_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     new, old, other = build_tiny(0), build_tiny(0), build_tiny(1)
     torch.nn.init.zeros_(old.unet.conv_in.weight)

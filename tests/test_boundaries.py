@@ -166,6 +166,7 @@ def test_a_thin_segment_without_a_core_stays() -> None:
     assert (refine_boundaries(PanopticMap(drawn), picture, NOTHING).ids[:, 44] == 4).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_a_large_photo_is_worked_on_smaller() -> None:
     big = np.kron(photo(30), np.ones((25, 25, 1), dtype=np.uint8))  # 1600 px
     given = np.zeros((1600, 1600), dtype=int)
@@ -180,6 +181,7 @@ def test_a_large_photo_is_worked_on_smaller() -> None:
 BORDER_CASES = (st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.booleans(), st.integers(0, 2**32 - 1))
 
 
+@pytest.mark.slow
 @given(*BORDER_CASES)
 @settings(max_examples=60)
 def test_given_pixels_stay_and_no_id_is_invented(height: int, width: int, share: float, void: bool, seed: int) -> None:

@@ -33,6 +33,7 @@ def dead() -> LDMSegPipeline:
     return loaded
 
 
+@pytest.mark.slow
 def test_segments_scenes_it_has_never_seen(pipe: LDMSegPipeline, dead: LDMSegPipeline) -> None:
     quality = evaluate(pipe, SCENES, num_inference_steps=8).quality.all
     assert quality.pq > 0.45
@@ -40,6 +41,7 @@ def test_segments_scenes_it_has_never_seen(pipe: LDMSegPipeline, dead: LDMSegPip
     assert evaluate(dead, FEW, num_inference_steps=8).quality.all.pq < 0.15
 
 
+@pytest.mark.slow
 def test_fills_large_holes_that_a_classical_method_cannot(pipe: LDMSegPipeline, dead: LDMSegPipeline) -> None:
     asked = {"drop_rate": 0.9, "block_size": 64}
     learned = evaluate(pipe, SCENES, num_inference_steps=8, **asked).quality.all.pq
@@ -49,6 +51,7 @@ def test_fills_large_holes_that_a_classical_method_cannot(pipe: LDMSegPipeline, 
         assert evaluate(other, SCENES, **asked).quality.all.pq < learned - 0.15
 
 
+@pytest.mark.slow
 def test_reconstructs_maps(pipe: LDMSegPipeline) -> None:
     quality = PanopticQuality(class_agnostic=True)
     for index in range(len(SCENES)):
@@ -57,6 +60,7 @@ def test_reconstructs_maps(pipe: LDMSegPipeline) -> None:
     assert quality.compute().all.pq > 0.75
 
 
+@pytest.mark.slow
 def test_gap_free_at_the_photos_size(pipe: LDMSegPipeline) -> None:
     photo = np.asarray(SCENES.image(0)).repeat(3, 0).repeat(2, 1)
     drawn = pipe(photo, num_inference_steps=2).maps[0]

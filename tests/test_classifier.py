@@ -69,6 +69,7 @@ def test_with_a_backbone_it_reads_the_backbone_alone(size: int) -> None:
         assert torch.equal(net.of_photos(encoder, reduced, encoder.features(photos)), logits)
 
 
+@pytest.mark.slow
 def test_saved_with_its_pipeline_and_loaded_with_it(tmp_path: Path) -> None:
     pipe = build_named()
     pipe.save_pretrained(tmp_path / "model")

@@ -31,6 +31,7 @@ def photo(folder: Path, index: int = 0) -> Path:
     return folder / f"{index + 1}.png"
 
 
+@pytest.mark.slow
 def test_segment_writes_categories_that_score_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path, named: Path) -> None:
     photos = [photo(tmp_path / "photos", index) for index in range(2)]
     done(capsys, "segment", *photos, "--model", named, "--device", "cpu", "-o", tmp_path / "out")
@@ -46,6 +47,7 @@ def test_segment_writes_categories_that_score_reads(capsys: pytest.CaptureFixtur
     assert aware["all"]["tp"] <= agnostic["all"]["tp"]
 
 
+@pytest.mark.slow
 def test_classes_by_clip(capsys: pytest.CaptureFixture[str], tmp_path: Path, named: Path) -> None:
     """They take the place of the model's own; stuff is one segment."""
     clip, one = make_clip_folder(tmp_path / "clip"), photo(tmp_path / "photos")
@@ -60,6 +62,7 @@ def test_classes_by_clip(capsys: pytest.CaptureFixture[str], tmp_path: Path, nam
         assert set(found) <= {1, 2} and found.count(2) <= 1
 
 
+@pytest.mark.slow
 def test_names_are_drawn_on_the_overlay(capsys: pytest.CaptureFixture[str], tmp_path: Path, named: Path) -> None:
     one = photo(tmp_path / "photos")
     done(capsys, "segment", one, "--model", named, "--device", "cpu", "-o", tmp_path / "named")
@@ -71,12 +74,14 @@ def test_names_are_drawn_on_the_overlay(capsys: pytest.CaptureFixture[str], tmp_
     assert [c["name"] for c in categories] == ["segment"]
 
 
+@pytest.mark.slow
 def test_info_lists_the_categories(capsys: pytest.CaptureFixture[str], tmp_path: Path, named: Path) -> None:
     facts = done(capsys, "info", named, "--json").json()["model"]
     assert facts["categories"] == [c.name for c in CATEGORIES] and facts["components"]["classifier"]["class"] == "SegmentClassifier"
     assert "28: sky, mountain" in done(capsys, "info", named).out
 
 
+@pytest.mark.slow
 def test_training_a_classifier(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     start = tiny_pipeline(tmp_path / "start")
     config = {

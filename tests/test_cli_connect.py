@@ -14,6 +14,7 @@ from tiny import tiny_pipeline
 from ldmseg.formats.coco_panoptic import open_root
 
 
+@pytest.mark.slow
 def test_labelme_in_completed_and_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pmap = random_map(1)
     labelme(tmp_path / "labelme", pmap)
@@ -28,6 +29,7 @@ def test_labelme_in_completed_and_out(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "1 images with" in result.err and files_in(tmp_path / "back") == {"photos/a.json", "photos/a.png", "photos/labels.txt"}
 
 
+@pytest.mark.slow
 def test_label_studio(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pmap = random_map(1)
     spec, _ = completed(tmp_path / "full", pmap)

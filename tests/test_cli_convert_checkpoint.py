@@ -71,6 +71,7 @@ def sampled_by_hand(sources: Sources, image: torch.Tensor, noise: torch.Tensor, 
 
 
 # --------------------------------------------------------------------------------------------------------------------- stage 2
+@pytest.mark.slow
 def test_the_folder_segments_as_the_checkpoints_networks_do(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, sources: Sources, checkpoint: Path
 ) -> None:
@@ -93,6 +94,7 @@ def test_the_folder_segments_as_the_checkpoints_networks_do(
         assert torch.allclose(latents, expected, rtol=1e-3, atol=1e-3 * float(expected.std()))
 
 
+@pytest.mark.slow
 def test_defaults_are_those_of_the_papers_evaluation(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: Path) -> None:
     done(capsys, "convert-checkpoint", checkpoint, "-o", tmp_path / "model")
     model = done(capsys, "info", tmp_path / "model", "--json").json()["model"]
@@ -105,6 +107,7 @@ def test_defaults_are_those_of_the_papers_evaluation(capsys: pytest.CaptureFixtu
     assert LDMSegPipeline.from_pretrained(tmp_path / "model").options == expected
 
 
+@pytest.mark.slow
 def test_training_can_go_on_from_each_network(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: Path) -> None:
     folder = tmp_path / "model"
     done(capsys, "convert-checkpoint", checkpoint, "-o", folder)
@@ -116,6 +119,7 @@ def test_training_can_go_on_from_each_network(capsys: pytest.CaptureFixture[str]
     assert torch.equal(wide.conv_in.weight[:, :12], old.conv_in.weight) and not wide.conv_in.weight[:, 12:].any()
 
 
+@pytest.mark.slow
 def test_half_precision_and_json(capsys: pytest.CaptureFixture[str], tmp_path: Path, sources: Sources, checkpoint: Path) -> None:
     folder = tmp_path / "model"
     result = done(capsys, "convert-checkpoint", checkpoint, "-o", folder, "--dtype", "fp16", "--json")
@@ -130,6 +134,7 @@ def test_half_precision_and_json(capsys: pytest.CaptureFixture[str], tmp_path: P
     done(capsys, "segment", photo(tmp_path / "a.png"), "--model", folder, "-o", tmp_path / "out", "--steps", 1)
 
 
+@pytest.mark.slow
 def test_settings_that_the_user_knows_better(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: Path) -> None:
     folder = tmp_path / "model"
     settings = done(capsys, "convert-checkpoint", checkpoint, "-o", folder, "--mask-scale", 0.3, "--prediction", "sample", "--json").json()[

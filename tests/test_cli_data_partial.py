@@ -47,6 +47,7 @@ def test_kinds_take_turns_and_json_tells_what_was_made(capsys: pytest.CaptureFix
     assert {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)} == before
 
 
+@pytest.mark.slow
 def test_inpaint_takes_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     done(capsys, "data", "scenes", "-o", tmp_path / "scenes", "--count", 2, "--size", 48)
     done(capsys, "data", "partial", "--data", f"coco-panoptic:{tmp_path / 'scenes'}", "-o", tmp_path / "partial")
@@ -76,6 +77,7 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, args: list
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_nothing_of_the_data_set_is_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     done(capsys, "data", "scenes", "-o", tmp_path, "--count", 1, "--size", 32)
     before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}

@@ -47,6 +47,7 @@ def test_check_of_a_sound_data_set(capsys: pytest.CaptureFixture[str], tmp_path:
     assert done(capsys, "data", "check", "--data", spec, "--json").json() == {"data": spec, "images": images, "kinds": {}, "findings": []}
 
 
+@pytest.mark.slow
 def test_check_says_what_is_wrong_per_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data_trees.coco(tmp_path, count=5)
     pngs = tmp_path / "annotations" / "panoptic_val2017"

@@ -21,6 +21,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_pipeline(tmp_path_factory.mktemp("model"))
 
 
+@pytest.mark.slow
 def test_prints_and_saves_the_figures(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     report = tmp_path / "new" / "report.json"
     args = ["evaluate", "--data", "scenes:3:val", "--model", model, "--device", "cpu", "--report", report]
@@ -38,12 +39,14 @@ def test_prints_and_saves_the_figures(capsys: pytest.CaptureFixture[str], tmp_pa
     assert str(report) in result.err and "1 images" in result.err
 
 
+@pytest.mark.slow
 def test_the_batch_size_does_not_matter(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     args = ["evaluate", "--data", "scenes:3:val", "--model", model, "--device", "cpu", "--json", "--batch-size"]
     one, three = (done(capsys, *args, size).json() for size in (1, 3))
     assert one["all"] == three["all"]
 
 
+@pytest.mark.slow
 def test_drop_rate_measures_completion(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     args = ["evaluate", "--data", "scenes:2:val", "--model", model, "--device", "cpu", "--json", "--block-size", 32, "--drop-rate"]
     little, much = (done(capsys, *args, rate).json() for rate in (0.0, 0.9))
@@ -52,6 +55,7 @@ def test_drop_rate_measures_completion(capsys: pytest.CaptureFixture[str], model
     assert much["all"]["pq"] < 1
 
 
+@pytest.mark.slow
 def test_inpaint_measures_kinds_by_methods(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     args = ["evaluate", "--data", "scenes:2:val", "--model", model, "--device", "cpu", "--inpaint", "--no-baselines"]
     args += ["--kinds", "blocks,points,merged", "--rates", "0.5", "--block-sizes", "8,32", "--steps", 1]
@@ -76,12 +80,14 @@ def test_inpaint_measures_kinds_by_methods(capsys: pytest.CaptureFixture[str], t
     assert "1 images" in result.err
 
 
+@pytest.mark.slow
 def test_inpaint_compares_with_baselines(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     args = ["evaluate", "--data", "scenes:1:val", "--model", model, "--device", "cpu", "--inpaint", "--kinds", "points", "--json"]
     figures = done(capsys, *args, "--methods", "auto").json()
     assert [s["method"] for s in figures["scores"]] == ["auto", "walker", "watershed", "nearest"] * 2
 
 
+@pytest.mark.slow
 def test_windows_change_the_result(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     args = ["evaluate", "--data", "scenes:2:val", "--model", model, "--device", "cpu", "--json"]
     whole, tiled = done(capsys, *args).json(), done(capsys, *args, "--tile-size", "0.5").json()
@@ -89,6 +95,7 @@ def test_windows_change_the_result(capsys: pytest.CaptureFixture[str], model: Pa
     assert tiled["all"]["fp"] > whole["all"]["fp"]
 
 
+@pytest.mark.slow
 def test_pieces_and_mirrored_samples_change_the_result(capsys: pytest.CaptureFixture[str], model: Path) -> None:
     args = ["evaluate", "--data", "scenes:2:val", "--model", model, "--device", "cpu", "--json", "--ensemble-size", "2"]
     plain, asked = done(capsys, *args).json(), done(capsys, *args, "--min-component-area", "5", "--ensemble-flips", "both").json()
@@ -140,6 +147,7 @@ def test_without_a_classifier_there_are_no_classes_to_compare(capsys: pytest.Cap
     assert "--true-masks: expected with --class-aware" in refused(capsys, "evaluate", "--data", "scenes:1:val", "--true-masks")
 
 
+@pytest.mark.slow
 def test_class_aware_figures_of_drawn_and_of_true_segments(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     build_named().save_pretrained(tmp_path / "named")
     args = ["evaluate", "--data", "scenes:2:val", "--model", tmp_path / "named", "--device", "cpu", "--json"]
@@ -156,6 +164,7 @@ def test_help_names_every_kind() -> None:
     assert all(kind in told for kind in KINDS)
 
 
+@pytest.mark.slow
 def test_output_is_saved_and_continued(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     args = ["evaluate", "--data", "scenes:3:val", "--model", model, "--device", "cpu", "--json", "--steps", 1, "-o", tmp_path / "out"]
     part = done(capsys, *args, "--limit", 1).json()
@@ -170,6 +179,7 @@ def test_output_is_saved_and_continued(capsys: pytest.CaptureFixture[str], tmp_p
     assert "--output: expected without --inpaint" in refused(capsys, *args, "--inpaint")
 
 
+@pytest.mark.slow
 def test_other_methods_stand_in_the_same_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     args = ["evaluate", "--data", "scenes:2:val", "--json", "--segmenter"]
     for name in ("felzenszwalb", "slic"):
@@ -195,6 +205,7 @@ def test_a_saved_mask2former_is_measured(capsys: pytest.CaptureFixture[str], tmp
     assert 0 <= figures["all"]["pq"] <= 1
 
 
+@pytest.mark.slow
 def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     scenes = ["evaluate", "--model", model, "--device", "cpu", "--data", "scenes:1:val"]
     assert "--block-size" in refused(capsys, *scenes, "--block-size", 8)

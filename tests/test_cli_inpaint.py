@@ -58,6 +58,7 @@ def test_what_is_given_stays_and_the_rest_is_filled(
     assert result["images"][0]["segments"] == len(pmap)
 
 
+@pytest.mark.slow
 def test_a_folder_of_partial_maps(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     photos = [photo(tmp_path / f"{name}.png") for name in "ab"]
     given = {name: partial_map(number) for number, name in enumerate("ab", start=5)}
@@ -71,6 +72,7 @@ def test_a_folder_of_partial_maps(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert (tmp_path / "both" / "b.png").read_bytes() == (tmp_path / "one" / "b.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_nothing_given_and_everything_given(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     a = photo(tmp_path / "a.png")
     inpaint(capsys, model, a, "--partial", label(tmp_path / "none.png", partial_map()), "-o", tmp_path / "none")
@@ -106,6 +108,7 @@ def test_an_ensemble_tells_how_sure_it_is(capsys: pytest.CaptureFixture[str], tm
 
 
 # ---------------------------------------------------------------------------------------------------------------- a user's mistakes
+@pytest.mark.slow
 def test_options_of_refine_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     args = ["inpaint", photo(tmp_path / "a.png"), "--partial", label(tmp_path / "given.png", partial_map(1)), "-o", tmp_path / "out"]
     assert "--strength: expected with --method refine or a video only" in refused(capsys, *args, "--strength", "0.3")
@@ -137,6 +140,7 @@ def test_a_huge_map_is_refused_by_its_header(capsys: pytest.CaptureFixture[str],
     assert f"expected {WIDTH}x{HEIGHT}, the size of" in refused(capsys, "inpaint", a, "--partial", huge, "-o", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_maps_that_are_missing_or_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     a, b = photo(tmp_path / "a.png"), photo(tmp_path / "b.png")
     given = label(tmp_path / "given" / "a.png", partial_map(1))
@@ -159,6 +163,7 @@ def test_a_partial_map_is_never_replaced(capsys: pytest.CaptureFixture[str], tmp
     assert given.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_more_segments_than_the_model_has_ids(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     many = label(tmp_path / "many.png", PanopticMap(np.arange(1, 41)[None].repeat(HEIGHT, axis=0)))
     args = ["inpaint", photo(tmp_path / "a.png"), "--partial", many, "-o", tmp_path / "out", "--model", model, "--device", "cpu"]
@@ -189,6 +194,7 @@ def test_strokes_on_a_layer_come_back_in_their_colours(capsys: pytest.CaptureFix
         assert np.abs(overlay[at] - (picture[at] + color) / 2).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_white_paper_is_told_and_left_out_on_request(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     drawn = np.full((HEIGHT, WIDTH, 3), 255, dtype=np.uint8)
     drawn[4:10, 4:20] = (255, 0, 0)

@@ -42,6 +42,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return started
 
 
+@pytest.mark.slow
 def test_the_maps_are_those_of_segment(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path, here: list[int]) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -60,6 +61,7 @@ def test_the_maps_are_those_of_segment(capsys: pytest.CaptureFixture[str], tmp_p
     assert report["panoptic"] == str(tmp_path / "out" / "panoptic.json") and here == [2]
 
 
+@pytest.mark.slow
 def test_exit_codes_and_what_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path, here: list[int]) -> None:
     photos, options = make_photos(tmp_path / "photos", 3), ["--model", model, "--device", "cpu", "--workers", 1]
     result = run(capsys, "label", photos, "-o", tmp_path / "good", *options)
@@ -73,6 +75,7 @@ def test_exit_codes_and_what_is_said(capsys: pytest.CaptureFixture[str], tmp_pat
     assert result.code == 1 and result.err.count("\n") == 1 and "--max-failures allows 0" in result.err
 
 
+@pytest.mark.slow
 def test_partial_maps_are_completed(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path, here: list[int]) -> None:
     import numpy as np
 
@@ -86,6 +89,7 @@ def test_partial_maps_are_completed(capsys: pytest.CaptureFixture[str], tmp_path
     assert (tmp_path / "out" / "panoptic" / "0" / "00000.png").read_bytes() == (tmp_path / "one" / "00000.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_users_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path, here: list[int]) -> None:
     photos, options = make_photos(tmp_path / "photos", 1), ["--model", model, "--device", "cpu", "-o", tmp_path / "out"]
     for wrong, name in (
@@ -129,6 +133,7 @@ def test_progress_in_words() -> None:
     assert told(State(10, 100, 3, 0.0, None)) == "0 photos/s, 3 failed"
 
 
+@pytest.mark.slow
 def test_borders_beside_the_network_give_the_same_files(tmp_path: Path) -> None:
     """As on a GPU, with threads in place of processes."""
     pipe = build_tiny()

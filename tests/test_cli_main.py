@@ -22,6 +22,7 @@ VERBS = ["segment", "inpaint", "evaluate", "score", "train", "report", "data", "
 HEAVY = ["torch", "diffusers", "transformers", "accelerate", "matplotlib", "numpy", "PIL", "scipy", "skimage", "yaml"]
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_heavy() -> None:
     asked = [[], ["--help"], *([verb, "--help"] for verb in VERBS), ["train", "diffusion", "--help"]]
     script = f"""
@@ -178,6 +179,7 @@ def leaves(command: Any = None, path: tuple[str, ...] = ()) -> list[tuple[str, .
     return [leaf for name, inner in command.commands.items() for leaf in leaves(inner, (*path, name))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", leaves())
 def test_help_has_examples_and_cuts_nothing(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     shown = done(capsys, *words, "--help").out

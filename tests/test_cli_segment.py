@@ -39,6 +39,7 @@ def segment(capsys: pytest.CaptureFixture[str], model: Path, *args: object) -> R
     return done(capsys, "segment", "--model", model, "--device", "cpu", *args)
 
 
+@pytest.mark.slow
 def test_windows_see_more_than_the_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     one = photo(tmp_path / "a.png", 64, 64)
     segments = []
@@ -49,6 +50,7 @@ def test_windows_see_more_than_the_whole(capsys: pytest.CaptureFixture[str], tmp
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_samples_may_see_the_photo_mirrored(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     one = photo(tmp_path / "a.png", 40, 56)
     maps = []
@@ -87,6 +89,7 @@ def test_writes_maps_overlays_and_one_json(capsys: pytest.CaptureFixture[str], t
         assert (pmap.ids > 0).all()  # the tiny model's thresholds leave no gap
 
 
+@pytest.mark.slow
 def test_a_photo_is_segmented_the_same_whatever_else_is(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     photos = [photo(tmp_path / f"{name}.png", 30 + i, 20, seed=i) for i, name in enumerate("abc")]
     segment(capsys, model, *photos, "-o", tmp_path / "all", "--batch-size", 3)
@@ -118,6 +121,7 @@ def test_options_reach_the_pipeline(capsys: pytest.CaptureFixture[str], tmp_path
     assert files_in(tmp_path / "out") == {"a.png", "panoptic.json"}
 
 
+@pytest.mark.slow
 def test_thresholds_reach_the_pipeline(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     path = photo(tmp_path / "a.png")
     for option, value in (("--min-area", 40 * 24 + 1), ("--probability-threshold", 1.0)):
@@ -146,6 +150,7 @@ def test_the_json_tells_where_the_maps_come_from(capsys: pytest.CaptureFixture[s
     assert fingerprint(other) != first["model_sha256"]
 
 
+@pytest.mark.slow
 def test_images_keep_their_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     photos = [photo(tmp_path / f"{name}.png") for name in ("000000000139", "000000000785")]
     segment(capsys, model, *photos, "-o", tmp_path / "out", "--no-overlay")
@@ -174,6 +179,7 @@ def test_the_samplers_are_the_librarys() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- a user's mistakes
+@pytest.mark.slow
 def test_bad_photos_are_refused_before_anything_is_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     good = photo(tmp_path / "good.png")
     (tmp_path / "empty").mkdir()
@@ -191,6 +197,7 @@ def test_a_file_name_that_is_no_text(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "file names" in refused(capsys, "segment", path, "-o", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_outputs_never_replace_photos_or_each_other(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     a = photo(tmp_path / "a.png")
     before = a.read_bytes()
@@ -288,6 +295,7 @@ def test_what_was_done_before_an_interruption_is_listed(
     assert all(record.read_map().shape == (24, 40) for record in open_root(tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_write_into_one_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     """Each left a panoptic.json of its own maps alone."""
     args = ["segment", photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model, "--device", "cpu"]
@@ -297,6 +305,7 @@ def test_two_processes_do_not_write_into_one_folder(capsys: pytest.CaptureFixtur
     assert files_in(tmp_path / "out") == {"a.png", "a_overlay.png", "panoptic.json"}
 
 
+@pytest.mark.slow
 def test_photos_of_too_many_pixels(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     args = ["segment", photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--model", model, "--device", "cpu", "--max-pixels"]
     assert "expected at most 959 pixels, got 40 x 24; --max-pixels" in refused(capsys, *args, 959)

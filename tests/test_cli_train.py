@@ -41,6 +41,7 @@ def train(capsys: pytest.CaptureFixture[str], config: Path, *args: object) -> Re
     return done(capsys, "train", "autoencoder", "--config", config, "--device", "cpu", *args)
 
 
+@pytest.mark.slow
 def test_dry_run_prints_a_config_and_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path, config: Path) -> None:
     result = train(capsys, config, "--dry-run", "--set", "optim.lr=3e-4", "--set", "optim.steps=6")
     shown = tmp_path / "shown.yaml"
@@ -59,6 +60,7 @@ def test_dry_run_prints_a_config_and_writes_nothing(capsys: pytest.CaptureFixtur
     assert files_in(tmp_path) == {"tiny.yaml", "shown.yaml"}
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path, config: Path) -> None:
     missing = ["--set", "data.train=coco-panoptic:nowhere:train2017", "--set", "model.source=CompVis/stable-diffusion-v1-4"]
     plain = ["--set", "model.encoder_widths=[32, 64, 128, 256]", "--set", "model.decoder_width=256", "--set", "model.norm_groups=32"]
@@ -83,6 +85,7 @@ def test_a_dry_run_of_the_papers_stage_2(capsys: pytest.CaptureFixture[str], tmp
     assert len([note for note in facts["notes"] if "counted as" in note]) == 3 and files_in(tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_trains_resumes_and_exports(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +117,7 @@ def test_trains_resumes_and_exports(
     assert "optim.lr" in refusal and "another run folder" in refusal
 
 
+@pytest.mark.slow
 def test_json_tells_where_the_result_is(capsys: pytest.CaptureFixture[str], tmp_path: Path, config: Path) -> None:
     result = train(capsys, config, "-o", tmp_path / "run", "--set", "optim.steps=1", "--json")
     assert result.json()["pipeline"] == str(tmp_path / "run" / "pipeline")
@@ -136,6 +140,7 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, config: Pa
     assert files_in(tmp_path) == {"tiny.yaml"}
 
 
+@pytest.mark.slow
 def test_wrong_configs(capsys: pytest.CaptureFixture[str], tmp_path: Path, config: Path) -> None:
     assert "scenes-autoencoder" in refused(capsys, "train", "autoencoder", "--config", "no-such")
     assert "stage diffusion" in refused(capsys, "train", "diffusion", "--config", config)

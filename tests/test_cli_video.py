@@ -38,6 +38,7 @@ def expected(path: Path, every: int, **options: object) -> list[np.ndarray]:
     return [pmap.ids for pmap in segment_frames(pipe, read_frames(path, every), seed=seed, **options)]  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_video_and_a_photo(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     video, output = clip(tmp_path / "clip.mp4", pictures(5), rate=10), tmp_path / "out"
     pictures(1)[0].save(tmp_path / "a.png")
@@ -64,6 +65,7 @@ def test_a_video_and_a_photo(capsys: pytest.CaptureFixture[str], tmp_path: Path,
     assert files_in(tmp_path / "alone") == {"clip/panoptic.json", "clip/frame_000001.png"}
 
 
+@pytest.mark.slow
 def test_a_video_is_completed_from_its_first_frame(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     video, ids = clip(tmp_path / "clip.mp4", pictures(2)), np.zeros((32, 48), dtype=np.int32)
     ids[4:20, 4:12], ids[24:] = 700, 9
@@ -84,6 +86,7 @@ def test_a_video_is_completed_from_its_first_frame(capsys: pytest.CaptureFixture
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_what_a_video_is_refused_for(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     video, photo = clip(tmp_path / "clip.mp4", pictures(1)), tmp_path / "a.png"
     pictures(1)[0].save(photo)
@@ -112,6 +115,7 @@ def test_what_a_video_is_refused_for(capsys: pytest.CaptureFixture[str], tmp_pat
     assert extracted.read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_what_lies_at_an_address(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown, output = tmp_path / "shown", tmp_path / "out"
     shown.mkdir()

@@ -42,6 +42,7 @@ def origin(tmp_path: Path) -> Iterator[tuple[str, list[tuple[str, str | None]]]]
         thread.join()
 
 
+@pytest.mark.slow
 def test_photos_of_label_studio_are_fetched_once_with_its_token(origin: tuple[str, list[tuple[str, str | None]]]) -> None:
     url, asked = origin
     source = PhotoSource(f"{url}/", "abc")
@@ -54,6 +55,7 @@ def test_photos_of_label_studio_are_fetched_once_with_its_token(origin: tuple[st
     assert len(asked) == photo_source.KEPT + 4  # it was forgotten in between
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "address", ["http://169.254.169.254/latest", "https://elsewhere/a.png", "//elsewhere/a.png", "file:///etc/passwd", "s3://bucket/a.png"]
 )
@@ -69,6 +71,7 @@ def test_no_other_place_is_asked(origin: tuple[str, list[tuple[str, str | None]]
     assert asked == []
 
 
+@pytest.mark.slow
 def test_redirects_large_files_and_faults(origin: tuple[str, list[tuple[str, str | None]]], monkeypatch: pytest.MonkeyPatch) -> None:
     url, asked = origin
     for path in ("/moved", "/nothing"):

@@ -51,6 +51,7 @@ def pointing(photo: str, bitmap: str) -> dict[str, Any]:
     return one
 
 
+@pytest.mark.slow
 def test_a_release_is_fetched_and_read(tmp_path: Path, remote: str) -> None:
     path = data_trees.write(tmp_path / "v1.json", release(pointing(f"{remote}/images/a.png", f"{remote}/bitmaps/u1.png")))
     assert fetch_release(path, tmp_path / "out") == 1
@@ -60,6 +61,7 @@ def test_a_release_is_fetched_and_read(tmp_path: Path, remote: str) -> None:
         fetch_release(path, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bitmap", "message"),
     [
@@ -78,6 +80,7 @@ def test_what_cannot_be_fetched_leaves_nothing(tmp_path: Path, remote: str, bitm
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_large_files_are_refused(tmp_path: Path, remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments_ai, "LARGEST", 10)
     path = data_trees.write(tmp_path / "v1.json", release(pointing(f"{remote}/images/a.png", f"{remote}/bitmaps/u1.png")))

@@ -58,6 +58,7 @@ def server() -> Iterator[Running]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_the_routes_that_label_studio_asks(server: Running, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         assert server.ask("GET", "/health") == (200, {"status": "UP", "model_class": "ldmseg"})
@@ -70,6 +71,7 @@ def test_the_routes_that_label_studio_asks(server: Running, caplog: pytest.LogCa
     assert status == 200 and len(answer["results"][0]["result"]) == 2
 
 
+@pytest.mark.slow
 def test_health_is_answered_while_the_model_computes(server: Running) -> None:
     server.segmenter.go.clear()
     thread = threading.Thread(target=server.ask, args=("POST", "/predict", request()))
@@ -80,6 +82,7 @@ def test_health_is_answered_while_the_model_computes(server: Running) -> None:
     thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "path", "body", "headers", "status"),
     [
@@ -106,6 +109,7 @@ def test_what_is_refused(server: Running, method: str, path: str, body: Any, hea
     assert server.ask("GET", "/health")[0] == 200
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_model_is_logged_and_not_told(
     server: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +121,7 @@ def test_a_fault_of_the_model_is_logged_and_not_told(
     assert status == 500 and "secret" not in json.dumps(answer) and "inner secret" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_thousand_malformed_requests(server: Running, caplog: pytest.LogCaptureFixture) -> None:
     rng = random.Random(0)
     good = json.dumps(request(context=[{"type": "brushlabels", "value": {"rle": [1, 2, 3]}}])).encode()
@@ -133,6 +138,7 @@ def test_a_thousand_malformed_requests(server: Running, caplog: pytest.LogCaptur
     assert "Traceback" not in caplog.text and server.ask("POST", "/predict", request())[0] == 200
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken(server: Running) -> None:
     with pytest.raises(InputError, match=f"--host, --port: cannot listen on 127.0.0.1:{server.port}"):
         make_server(LabelStudioBackend(Halves(), PhotoSource()), port=server.port)

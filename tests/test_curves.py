@@ -45,6 +45,7 @@ def test_running_mean() -> None:
     assert running_mean(short) == short
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_lines_and_replaces_the_older_one(history: History, tmp_path: Path) -> None:
     path = tmp_path / "curves.png"
     path.write_bytes(b"old")

@@ -193,6 +193,7 @@ def test_every_finding_is_told_in_one_go(tmp_path: Path) -> None:
     assert found(left) == {("unknown-category", JSON)}
 
 
+@pytest.mark.slow
 def test_one_broken_png_among_many_is_named(tmp_path: Path) -> None:
     data_trees.coco(tmp_path, count=300)
     broken = tmp_path / "annotations" / "panoptic_val2017" / f"{139 * 211:012d}.png"
@@ -261,6 +262,7 @@ def test_what_is_no_data_set_cannot_be_checked(tmp_path: Path) -> None:
         check_dataset("scenes:1", workers=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["coco-panoptic:coco100", "coco-panoptic:dsb2018:val"])
 def test_real_data_are_sound(shared: Path, spec: str) -> None:
     kind, _, rest = spec.partition(":")

@@ -309,6 +309,7 @@ def killed_at(call: int, spec: str, out: Path) -> None:
     convert_dataset(spec, out, "coco-panoptic", split="val")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("survived", range(5))
 def test_a_killed_conversion_can_be_run_again(tmp_path: Path, survived: int) -> None:
     """Killed before its parts were complete, before each of three moves, or after them, when only the hidden folder was left to remove."""
@@ -346,6 +347,7 @@ def test_two_conversions_into_one_folder(tmp_path: Path) -> None:
     assert files_in(tmp_path / "out") == {"x"}
 
 
+@pytest.mark.slow
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_street_survives_cityscapes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
@@ -361,10 +363,11 @@ def test_any_street_survives_cityscapes(tmp_path_factory: pytest.TempPathFactory
         assert 26001 in [s.id for s in dataset.map(0).segments]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "images", "segments"),
     [
-        pytest.param("coco-panoptic:coco100", 100, 1111, marks=pytest.mark.slow),
+        ("coco-panoptic:coco100", 100, 1111),
         ("coco-panoptic:dsb2018:val", 67, 2672),
     ],
 )

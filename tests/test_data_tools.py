@@ -100,6 +100,7 @@ def test_photos_from_elsewhere(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "photos" / "1.png").read_bytes() == (tmp_path / "elsewhere" / "1.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_commands_take_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     spec = source(tmp_path / "source")
     done(capsys, "data", "convert", "--data", spec, "--to", "cvat", "-o", tmp_path / "cvat")

@@ -212,6 +212,7 @@ def test_gray_photos_are_rgb(tmp_path: Path) -> None:
     assert load_dataset(f"labels:{tmp_path}").image(0).tolist() == [[[7, 7, 7]] * 2] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "images", "maps"), [("train", 200, 1087), ("val", 100, 546)])
 def test_bsds500(shared: Path, split: str, images: int, maps: int) -> None:
     root = shared / "data" / "bsds500"
@@ -226,6 +227,7 @@ def test_bsds500(shared: Path, split: str, images: int, maps: int) -> None:
         assert len(dataset.map(index)) == len(chosen.map(index))
 
 
+@pytest.mark.slow
 def test_nuclei_and_coco(shared: Path) -> None:
     assert len(load_dataset(f"coco-panoptic:{shared / 'data' / 'dsb2018'}:val")) == 67
     assert len(load_dataset(f"coco-panoptic:{shared / 'data' / 'coco100'}")) == 100

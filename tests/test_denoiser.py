@@ -106,6 +106,7 @@ def test_input_channel_order() -> None:
     assert torch.equal(seen[1], torch.cat([x, condition.image, torch.zeros(2, 9, 4, 4)], dim=1))
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_any_size_comes_back(height: int, width: int) -> None:
@@ -194,6 +195,7 @@ def test_cross_attention_reads_the_tokens() -> None:
         denoiser.predict(x, 3, Condition(image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("low_cpu_mem_usage", [True, False])
 @pytest.mark.parametrize("cross_attention", [True, False])
 def test_saved_and_loaded_bit_for_bit(
@@ -210,6 +212,7 @@ def test_saved_and_loaded_bit_for_bit(
     assert_same_weights(build_denoiser(tmp_path, image_channels=3, partial=True, cross_attention=cross_attention), denoiser)
 
 
+@pytest.mark.slow
 def test_inside_a_diffusers_pipeline(tmp_path: Path) -> None:
     class Pipeline(DiffusionPipeline):
         def __init__(self, unet: Denoiser) -> None:
@@ -224,6 +227,7 @@ def test_inside_a_diffusers_pipeline(tmp_path: Path) -> None:
     assert_same_weights(build_denoiser(tmp_path, image_channels=3), denoiser)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(("self_condition", "partial"), [(False, False), (True, False), (True, True)])
 def test_surgery_starts_as_stable_diffusion_without_cross_attention(sd_folder: Path, self_condition: bool, partial: bool) -> None:
@@ -235,6 +239,7 @@ def test_surgery_starts_as_stable_diffusion_without_cross_attention(sd_folder: P
     assert not denoiser.conv_in.weight[:, 4:].any()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_surgery_can_keep_cross_attention(sd_folder: Path) -> None:
     denoiser = build_denoiser(sd_folder / "unet", cross_attention=True).eval()
@@ -244,6 +249,7 @@ def test_surgery_can_keep_cross_attention(sd_folder: Path) -> None:
     torch.testing.assert_close(out, unet(x, 5, tokens).sample, **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_surgery_survives_saving(sd_folder: Path, tmp_path: Path) -> None:
     denoiser = build_denoiser(sd_folder)
     denoiser.save_pretrained(tmp_path)
@@ -273,6 +279,7 @@ def test_widening_moves_the_estimate_behind_new_image_channels() -> None:
     assert not denoiser.conv_in.weight[:, 7:9].any()
 
 
+@pytest.mark.slow
 def test_a_saved_denoiser_gains_partial_channels(tmp_path: Path) -> None:
     tiny().save_pretrained(tmp_path)
     assert build_denoiser(tmp_path, image_channels=3, partial=True).config["partial"] is True
@@ -285,6 +292,7 @@ def test_a_saved_denoiser_gains_partial_channels(tmp_path: Path) -> None:
         build_denoiser(tmp_path, image_channels=3)
 
 
+@pytest.mark.slow
 def test_every_key_of_stable_diffusion_is_accounted_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +311,7 @@ def test_every_key_of_stable_diffusion_is_accounted_for(
     assert not caplog.records  # the error says it all
 
 
+@pytest.mark.slow
 def test_another_kind_of_unet_is_refused(tmp_path: Path) -> None:
     folder = make_sd_folder(tmp_path / "inpainting", in_channels=9)
     with pytest.raises(InputError, match=r"^mask_channels: expected 4.*takes 9 channels and returns 4"):
@@ -344,6 +353,7 @@ def test_overrides_reach_the_network(sd_folder: Path) -> None:
     assert DENOISER_PRESETS["tiny"].get("dropout") is None
 
 
+@pytest.mark.slow
 def test_stable_diffusion_v1_has_its_known_size() -> None:
     with init_empty_weights():
         full = build_denoiser("sd-v1", image_channels=0, self_condition=False, cross_attention=True)

@@ -73,6 +73,7 @@ def trained(descriptor: Descriptor) -> set[str]:
 
 
 # ------------------------------------------------------------------------------------------------------------------- what they tell
+@pytest.mark.slow
 @torch.no_grad()
 def test_an_image_is_clips_embedding_of_it(clip: Path) -> None:
     descriptor, images = build("clip-image", clip, PROJECTED), photos(2, PIXELS)
@@ -164,6 +165,7 @@ def test_what_it_sees_must_be_there(clip: Path) -> None:
         build("clip-text", clip)(2, captions=["a"])
 
 
+@pytest.mark.slow
 def test_a_source_without_clip(tmp_path: Path, clip: Path) -> None:
     sd = make_sd_folder(tmp_path / "sd")
     with pytest.raises(InputError, match=r"expected a CLIP model \(clip or clip_vision_model\).*got no model_type"):
@@ -235,6 +237,7 @@ print("transformers" in sys.modules)
 
 
 # ------------------------------------------------------------------------------------------------------------------- the denoiser
+@pytest.mark.slow
 def test_stable_diffusions_cross_attention_is_loaded_strictly(tmp_path: Path) -> None:
     sd = make_sd_folder(tmp_path)
     with pytest.raises(InputError, match=r"cross_attention_dim|size|shape|mismatched"):
@@ -297,6 +300,7 @@ def prompts(kind: str, *texts: str) -> dict[str, Any]:
     return {"prompt": list(texts)} if kind == "clip-text" else {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_save_and_load(kind: str, clip: Path, tmp_path: Path) -> None:
     pipe = pipeline(kind, clip, guidance_scale=2.0)
@@ -312,6 +316,7 @@ def test_save_and_load(kind: str, clip: Path, tmp_path: Path) -> None:
     assert (tmp_path / "copy" / "descriptor" / "config.json").is_file()
 
 
+@pytest.mark.slow
 def test_folders_from_before_descriptors(tmp_path: Path) -> None:
     build_tiny().save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
@@ -328,6 +333,7 @@ def test_folders_from_before_descriptors(tmp_path: Path) -> None:
     assert pipe(picture()).maps[0].shape == (40, 30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_descriptor_and_guidance_change_what_is_drawn(kind: str, clip: Path) -> None:
     pipe, more = pipeline(kind, clip), prompts(kind, "a cat")
@@ -341,6 +347,7 @@ def test_the_descriptor_and_guidance_change_what_is_drawn(kind: str, clip: Path)
         torch.testing.assert_close(drawn(pipe, picture(), prompt=""), none)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_batch_ensemble_and_completion(kind: str, clip: Path) -> None:
     pipe = pipeline(kind, clip, guidance_scale=2.0)
@@ -453,6 +460,7 @@ def stage(kind: str, clip: Path, folder: Path, **descriptors: Any) -> DiffusionS
     return DiffusionStage(validate_config(run_config(clip, kind=kind, **files, **descriptors)))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_teaches_the_descriptor(kind: str, clip: Path, tmp_path: Path) -> None:
     training = stage(kind, clip, tmp_path, drop_rate=0.5).train()
@@ -467,6 +475,7 @@ def test_training_teaches_the_descriptor(kind: str, clip: Path, tmp_path: Path) 
     assert LDMSegPipeline.from_pretrained(tmp_path / "pipeline").descriptor.kind == kind
 
 
+@pytest.mark.slow
 def test_a_share_of_samples_is_trained_with_the_empty_descriptor(clip: Path, tmp_path: Path) -> None:
     training = stage("clip-image", clip, tmp_path, drop_rate=0.5)
     batch = training.collate([training.load_sample(n) for n in range(4)])
@@ -482,6 +491,7 @@ def test_a_share_of_samples_is_trained_with_the_empty_descriptor(clip: Path, tmp
     assert 0.3 < empty.float().mean() < 0.7
 
 
+@pytest.mark.slow
 def test_captions_follow_their_samples(clip: Path, tmp_path: Path) -> None:
     training = stage("clip-text", clip, tmp_path)
     texts = json.loads((tmp_path / "captions.json").read_text())
@@ -502,6 +512,7 @@ def test_a_photo_without_caption_is_named_before_training(clip: Path, tmp_path: 
         DiffusionStage(config)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_evaluation_passes_captions_on(clip: Path, tmp_path: Path) -> None:
     data = load_dataset("scenes:2:val", size=32)
     with pytest.raises(InputError, match=r"^prompt: expected a caption"):
@@ -520,6 +531,7 @@ def test_evaluation_passes_captions_on(clip: Path, tmp_path: Path) -> None:
     assert asked == [["a c", "a d"]]
 
 
+@pytest.mark.slow
 def test_a_pipelines_descriptor_is_fine_tuned(clip: Path, tmp_path: Path) -> None:
     pipeline("learned", clip).save_pretrained(tmp_path / "start")
     values = run_config(clip) | {"init": str(tmp_path / "start"), "denoiser": {}}
@@ -553,6 +565,7 @@ def test_guidance_without_a_descriptor_is_refused_before_training(clip: Path) ->
         DiffusionStage(validate_config(run_config(clip) | {"inference": {"guidance_scale": 3.0}}))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_captions_on_the_command_line(capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path) -> None:
     model, plain = tmp_path / "model", tmp_path / "plain"
     pipeline("clip-text", clip).save_pretrained(model)

@@ -145,6 +145,7 @@ def test_the_samples_per_step_stay(tmp_path: Path) -> None:
         start_run(tmp_path / "run", config, Division(2, 8, 1, "fsdp"))
 
 
+@pytest.mark.slow
 def test_resuming_takes_another_division(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of 4, then 2 at a time: accelerate's own count of batches must not end a step in its middle."""
     monkeypatch.setattr(loop, "LOG_EVERY", 1)

@@ -16,6 +16,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_colours_are_scikit_images() -> None:
     photo = noise(64, 80)
     photo[:2] //= 32  # dark: on the line and not on the cube root
@@ -31,6 +32,7 @@ def test_gradient_is_scipys(height: int, width: int) -> None:
     assert gradient(photo) == pytest.approx(expected, abs=1e-2, rel=1e-4)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 30), st.integers(1, 30), st.floats(0, 1), st.integers(0, 2**32 - 1))
 @settings(max_examples=100, deadline=None)
 def test_flooding_the_rest_alone_is_flooding_all(height: int, width: int, share: float, seed: int) -> None:

@@ -33,6 +33,7 @@ def test_sizes_are_rounded_up() -> None:
     assert [tuple(output.shape) for output in outputs] == expected
 
 
+@pytest.mark.slow
 def test_the_head_may_be_in_the_file_or_not(tmp_path: Path) -> None:
     whole = EfficientNetLite0(classifier=True)
     save_file(whole.state_dict(), tmp_path / "whole.safetensors")

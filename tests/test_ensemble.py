@@ -48,6 +48,7 @@ def same(a: Consensus, b: Consensus) -> bool:
 
 
 # -------------------------------------------------------------------------------------------------------------------- certainty
+@pytest.mark.slow
 @quick
 @given(ids_with_void, st.integers(1, 5))
 def test_identical_samples_come_back_with_certainty(ids: NDArray[np.int32], count: int) -> None:
@@ -58,6 +59,7 @@ def test_identical_samples_come_back_with_certainty(ids: NDArray[np.int32], coun
     assert all(s.score == 1 for s in found.map.segments)
 
 
+@pytest.mark.slow
 @quick
 @given(several, st.integers(0, 2**32 - 1))
 def test_ids_mean_nothing(maps: list[PanopticMap], seed: int) -> None:
@@ -141,6 +143,7 @@ def test_samples_are_seen_under_the_consensus_ids() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------------------- void
+@pytest.mark.slow
 @quick
 @given(several)
 def test_void_only_where_a_sample_has_it(maps: list[PanopticMap]) -> None:
@@ -150,6 +153,7 @@ def test_void_only_where_a_sample_has_it(maps: list[PanopticMap]) -> None:
     assert found[void.all(0)].all()
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(gap_free_ids.map(PanopticMap), min_size=1, max_size=7), st.sampled_from([0.0, 1 / 3, 0.5, 1.0]))
 def test_gap_free_samples_give_a_gap_free_map(maps: list[PanopticMap], min_support: float) -> None:
@@ -182,6 +186,7 @@ def completions(draw: st.DrawFn) -> tuple[PanopticMap, list[PanopticMap]]:
     return PanopticMap(partial), samples
 
 
+@pytest.mark.slow
 @quick
 @given(completions())
 def test_what_was_given_stays(case: tuple[PanopticMap, list[PanopticMap]]) -> None:
@@ -217,6 +222,7 @@ def test_new_segments_never_take_a_fixed_id() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------------------- rest
+@pytest.mark.slow
 @quick
 @given(several)
 def test_the_same_samples_give_the_same_answer(maps: list[PanopticMap]) -> None:

@@ -43,6 +43,7 @@ def noise(pipe: LDMSegPipeline, copies: int) -> torch.Tensor:
     return torch.randn(copies, pipe.mask_autoencoder.config["latent_channels"], sides, sides, generator=seeded(7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flips", ["horizontal", "both"])
 @pytest.mark.parametrize("boundaries", ["drawn", "photo"])
 def test_each_sample_is_what_the_model_draws_of_the_mirrored_photo(pipe: LDMSegPipeline, flips, boundaries) -> None:
@@ -71,6 +72,7 @@ def test_without_flips_a_sample_is_the_same_however_it_is_drawn(pipe: LDMSegPipe
     assert np.array_equal(*(np.unique(ids, return_inverse=True)[1] for ids in first))
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(["horizontal", "both"]),
     st.sampled_from(["condition", "project", "refine"]),
@@ -93,6 +95,7 @@ def test_what_is_given_comes_back(pipe: LDMSegPipeline, flips, method, tile_size
     assert all((sample.ids[known] == partial.ids[known]).all() for sample in out.samples[0])
 
 
+@pytest.mark.slow
 def test_pieces_of_the_agreed_map_are_no_smaller_than_asked(pipe: LDMSegPipeline) -> None:
     from scipy import ndimage
 
@@ -104,6 +107,7 @@ def test_pieces_of_the_agreed_map_are_no_smaller_than_asked(pipe: LDMSegPipeline
             assert (pieces > 0).sum() >= 12
 
 
+@pytest.mark.slow
 def test_it_is_the_models_own_default_and_nothing_alone(pipe: LDMSegPipeline, tmp_path) -> None:
     build_tiny(ensemble_flips="both").save_pretrained(tmp_path)
     loaded = LDMSegPipeline.from_pretrained(tmp_path)

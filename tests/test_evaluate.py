@@ -62,6 +62,7 @@ def test_completion_gets_what_the_drop_rate_leaves() -> None:
     assert np.mean([(g.ids == 0).mean() for g in oracle.given]) == pytest.approx(0.75, abs=0.1)
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_the_batch_size() -> None:
     pipe: LDMSegPipeline = build_tiny()
     pipe.set_progress_bar_config(disable=True)

@@ -32,6 +32,7 @@ QUARTERS = PanopticMap(np.array([[1, 2, 3, 4]]))
 scores = arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 3)), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(scores, st.data())
 def test_expected_best_is_the_mean_over_all_choices(matrix: NDArray[np.float64], data: st.DataObject) -> None:
@@ -118,6 +119,7 @@ def test_baselines_find_flat_regions_at_every_scale() -> None:
     assert all(m.shape == (60, 80) and (m.ids > 0).all() for m in (*found, *slic_answers(photo)))
 
 
+@pytest.mark.slow
 def test_people_of_bsds_agree_in_part() -> None:
     if not (SHARED / "data/bsds500").is_dir():
         pytest.skip("no shared/data/bsds500 beside the checkout")

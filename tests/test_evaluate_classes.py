@@ -82,6 +82,7 @@ def test_a_classifier_chooses_among_the_data_sets_categories() -> None:
         Among(build_named().own_classes, (Category(1, "region"),))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_drawn_maps_are_class_aware_and_class_agnostic() -> None:
     pipe = build_named()
     aware = evaluate(pipe, Renumbered(OTHER), class_agnostic=False)

@@ -129,6 +129,7 @@ def test_an_oracle_is_perfect_and_everybody_gets_the_same_maps() -> None:
     assert report.score(BLOCKS, "nearest") == report.scores[2] and report.score(BLOCKS, "walker") is None
 
 
+@pytest.mark.slow
 def test_every_method_once_more_with_borders_as_drawn() -> None:
     pipe = build_tiny()
     pipe.set_progress_bar_config(disable=True)
@@ -139,6 +140,7 @@ def test_every_method_once_more_with_borders_as_drawn() -> None:
     assert report.scores[1].pq == drawn.scores[0].pq != report.scores[0].pq
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_with_every_method_of_a_real_pipeline(kind: str) -> None:
     pipe = build_tiny()
@@ -153,6 +155,7 @@ def test_every_kind_with_every_method_of_a_real_pipeline(kind: str) -> None:
     json.dumps(report.to_dict(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_one_point_is_what_evaluate_measures_with_a_drop_rate_in_any_batch() -> None:
     pipe = build_tiny()
     pipe.set_progress_bar_config(disable=True)
@@ -279,6 +282,7 @@ def test_curves_show_the_figures() -> None:
     assert [values == pytest.approx(expected) for values, expected in zip(bars, ([50, 40], [25, 20]), strict=True)] == [True, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [["blocks"], ["points", "ragged"], ["blocks", "merged"]])
 def test_curves_of_what_there_is(kinds: list[str], tmp_path: Path) -> None:
     methods = tuple(f"method {n}" for n in range(6)) if kinds == ["blocks"] else ("condition",)
@@ -288,6 +292,7 @@ def test_curves_of_what_there_is(kinds: list[str], tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["curves.png"]
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_drawn_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = build_tiny()
     pipe.set_progress_bar_config(disable=True)

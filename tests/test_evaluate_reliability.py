@@ -80,6 +80,7 @@ def test_completion_is_looked_at_where_nothing_was_given() -> None:
     assert report.segments.count <= sum(new)
 
 
+@pytest.mark.slow
 def test_a_real_pipeline_is_measured_the_same_way_twice() -> None:
     pipe, seen = build_tiny(), []
     pipe.set_progress_bar_config(disable=True)
@@ -105,6 +106,7 @@ def test_mistakes_are_named() -> None:
         draw_reliability([], "plot.png")
 
 
+@pytest.mark.slow
 def test_reliability_is_drawn(tmp_path: Path) -> None:
     quality = ConfidenceQuality()
     quality.update([0.1, 0.6, 0.9, 1.0], [False, True, True, True])

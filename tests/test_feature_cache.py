@@ -67,6 +67,7 @@ def made(capsys: pytest.CaptureFixture[str], folder: Path, overrides: list[str],
     return folder
 
 
+@pytest.mark.slow
 def test_training_from_the_cache_is_that_on_the_photos(capsys: pytest.CaptureFixture[str], tmp_path: Path, overrides: list[str]) -> None:
     cache = made(capsys, tmp_path / "cache", overrides, "--per-shard", "4")
     on_photos, on_features = (DiffusionStage(config(overrides, *more)) for more in ((), (f"data.features={cache}",)))
@@ -105,6 +106,7 @@ def test_fixed_views_are_a_function_of_photo_and_number() -> None:
         view_count(DataConfig(size=32, resize="zoom"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
@@ -124,6 +126,7 @@ def test_the_cache_of_another_run_is_refused(
     assert str(caught.value).startswith(f"data.features: '{cache}' ") and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_another_backbone_and_damage_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, overrides: list[str]) -> None:
     cache = made(capsys, tmp_path / "cache", overrides)
     torch.manual_seed(2)
@@ -140,6 +143,7 @@ def test_another_backbone_and_damage_are_refused(capsys: pytest.CaptureFixture[s
     DiffusionStage(config(overrides, f"data.features={cache}"))
 
 
+@pytest.mark.slow
 def test_a_cache_goes_on_where_it_was_interrupted(capsys: pytest.CaptureFixture[str], tmp_path: Path, overrides: list[str]) -> None:
     cache = made(capsys, tmp_path / "cache", overrides, "--per-shard", "4")
     manifest = json.loads((cache / "manifest.json").read_text())
@@ -154,6 +158,7 @@ def test_a_cache_goes_on_where_it_was_interrupted(capsys: pytest.CaptureFixture[
     assert pickle.loads(pickle.dumps(stage.features)).read(8, 2).photo.shape == (3, 32, 32)
 
 
+@pytest.mark.slow
 def test_two_processes_make_no_cache_together(capsys: pytest.CaptureFixture[str], tmp_path: Path, overrides: list[str]) -> None:
     sets = [argument for override in overrides for argument in ("--set", override)]
     with locked(tmp_path / "cache"):
@@ -161,6 +166,7 @@ def test_two_processes_make_no_cache_together(capsys: pytest.CaptureFixture[str]
         assert result.code == 2 and "cache' is in use by process" in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["../elsewhere", "/dev/zero", "pipe"])
 def test_a_shard_is_a_regular_file_of_the_cache(
     file: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, overrides: list[str]
@@ -174,6 +180,7 @@ def test_a_shard_is_a_regular_file_of_the_cache(
         DiffusionStage(config(overrides, f"data.features={cache}"))
 
 
+@pytest.mark.slow
 def test_a_photo_that_cannot_be_read_is_left_out(capsys: pytest.CaptureFixture[str], tmp_path: Path, overrides: list[str]) -> None:
     truncate(tmp_path / "set" / "images" / "002.png")
     sets = [argument for override in overrides for argument in ("--set", override)]
@@ -203,6 +210,7 @@ def test_a_configuration_that_cannot_be_is_refused(given: list[str], message: st
         load_config("scenes-autoencoder", ["data.features=x"])
 
 
+@pytest.mark.slow
 def test_the_command_wants_one_kind(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert refused(capsys, "data", "cache", "-o", tmp_path / "x").startswith("--data, --encoder, --size: expected all three, or --config")
     message = refused(capsys, "data", "cache", "--config", "scenes-diffusion", "--size", 32, "-o", tmp_path / "x")

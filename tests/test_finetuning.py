@@ -31,7 +31,8 @@ def _moved(before: torch.nn.Module, after: torch.nn.Module) -> bool:
     return not all(torch.equal(mine, other) for mine, other in pairs)
 
 
-@pytest.mark.parametrize("preset", ["finetune", pytest.param("nuclei", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["finetune", "nuclei"])
 def test_a_model_goes_on_with_ones_own_photos(preset: str, own: list[str], tmp_path: Path) -> None:
     start = tiny_pipeline(tmp_path / "start")
     config = load_config(preset, [*own, *QUICK, f"init={start}", "validation.samples=1"])
@@ -50,6 +51,7 @@ def test_without_data_of_ones_own_it_says_so(tmp_path: Path, monkeypatch: pytest
         DiffusionStage(load_config("finetune", [f"init={tiny_pipeline(tmp_path / 'start')}"]))
 
 
+@pytest.mark.slow
 def test_a_better_decoder_takes_the_place_of_the_models_own(own: list[str], tmp_path: Path) -> None:
     start = tiny_pipeline(tmp_path / "start")
     config = load_config("nuclei-autoencoder", [*own, *QUICK[:-1], f"init={start}", "loss.points=32", "augment.crop=24"])

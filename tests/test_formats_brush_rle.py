@@ -18,11 +18,13 @@ BY_LABEL_STUDIO = [0, 0, 0, 24, 57, 27, 252, 96, 19, 255, 206, 1, 31, 248]
 PIXELS = np.array([[0, 255, 255], [0, 0, 255]], dtype=np.uint8)
 
 
+@pytest.mark.slow
 @given(masks)
 def test_there_and_back(mask: NDArray[np.bool_]) -> None:
     assert ((decode_brush(encode_brush(mask), *mask.shape) > 0) == mask).all()
 
 
+@pytest.mark.slow
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)))
 def test_every_level_of_alpha(alpha: NDArray[np.uint8]) -> None:
     assert (decode_brush(encode_brush(alpha), *alpha.shape) == alpha).all()

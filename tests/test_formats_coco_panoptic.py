@@ -64,6 +64,7 @@ def test_what_is_written_is_read_back(root: Path) -> None:
         data[0].read_image()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_map_survives(tmp_path: Path, data: st.DataObject) -> None:
@@ -246,6 +247,7 @@ def test_an_image_may_have_several_annotations(root: Path) -> None:
     assert [r.image_id for r in open_root(root)] == [1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "split", "count", "things"),
     [("coco100", None, 100, 80), ("bsds500", "val", 100, 1), ("bsds500", "val_all", 546, 1), ("dsb2018", "train", 531, 1)],

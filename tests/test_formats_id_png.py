@@ -45,6 +45,7 @@ def test_only_a_plain_png_goes_to_imagecodecs(tmp_path: Path) -> None:
     assert np.array_equal(read_id_png(tmp_path / "alpha.png"), read_id_png(tmp_path / "plain.png"))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.integers(1, 255))
 @settings(max_examples=150)
 def test_no_flipped_byte_is_taken_for_other_ids(place: int, flip: int) -> None:

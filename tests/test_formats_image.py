@@ -73,6 +73,7 @@ def _large(mode: str) -> Image.Image:
     return image
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is counted in other units elsewhere")
 def test_reading_takes_at_most_12_bytes_a_pixel(tmp_path: Path) -> None:
     kinds = [(mode, "png") for mode in ("1", "L", "LA", "P", "RGB", "RGB rotated", "RGBA", "I;16")]

@@ -57,6 +57,7 @@ def segment(**values: Any) -> Callable[[Any], Any]:
     return lambda document: document["annotations"][0]["segments_info"][0].update(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -19,6 +19,7 @@ shapes = array_shapes(min_dims=2, max_dims=2, max_side=6)
 few = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("highest", "mode"), [(255, "L"), (65535, "I;16"), (2**24 - 1, "RGB"), (2**31 - 1, "RGBA")])
 @few
 @given(data=st.data())

@@ -36,6 +36,7 @@ def signed_area(ring: np.ndarray) -> float:
     return float((x * v - u * y).sum()) / 2
 
 
+@pytest.mark.slow
 @given(maps)
 @settings(max_examples=100)
 def test_rings_enclose_exactly_the_pixels(ids: np.ndarray) -> None:

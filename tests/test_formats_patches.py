@@ -93,6 +93,7 @@ def test_points_as_pairs_or_flat() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------------- outlines
+@pytest.mark.slow
 @given(masks)
 def test_outlines_enclose_exactly_the_pixels(mask: NDArray[np.bool_]) -> None:
     height, width = mask.shape

@@ -22,6 +22,7 @@ def test_known_codes() -> None:
     assert runs_of(np.zeros(0, dtype=bool)).tolist() == []
 
 
+@pytest.mark.slow
 @given(masks)
 def test_there_and_back(mask: NDArray[np.bool_]) -> None:
     height, width = mask.shape

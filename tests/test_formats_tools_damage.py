@@ -46,6 +46,7 @@ def read_everything(spec: DataSpec) -> None:
                 assert "\n" not in str(error) and len(str(error)) < 1000, error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", [*JSONS, "label-studio"])
 def test_a_strange_value_anywhere_in_a_json(tmp_path: Path, tool: str) -> None:
     spec, path = tool_set(tmp_path, tool)

@@ -46,6 +46,7 @@ def chunk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     return call
 
 
+@pytest.mark.slow
 def test_chunks_come_to_what_one_run_comes_to(chunk: Callable[[str, float], dict[str, Any]], tmp_path: Path) -> None:
     first = chunk("parts.tar", 0)
     assert first["step"] == 4 and first["kept"] == 2 and not first["finished"]  # logged at 4, before that step's checkpoint

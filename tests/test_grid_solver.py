@@ -32,6 +32,7 @@ def dense(diagonal: torch.Tensor, right: torch.Tensor, down: torch.Tensor) -> np
     return matrix
 
 
+@pytest.mark.slow
 @given(st.integers(1, 26), st.integers(1, 26), st.integers(1, 3), st.integers(0, 2**32 - 1))
 @settings(max_examples=80, deadline=None)
 def test_equals_a_dense_solution(height: int, width: int, count: int, seed: int) -> None:
@@ -44,6 +45,7 @@ def test_equals_a_dense_solution(height: int, width: int, count: int, seed: int)
     assert found.numpy() == pytest.approx(expected, rel=1e-4, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height, width", [(1, 200), (97, 3), (134, 135), (80, 160)])
 def test_solves_larger_grids_of_any_shape(height: int, width: int) -> None:
     diagonal, right, down = random_system(height, width, np.random.default_rng(0))

@@ -142,6 +142,7 @@ def test_a_start_of_other_types_is_left_out(tmp_path: Path, line: str) -> None:
     assert read_starts(tmp_path) == ()
 
 
+@pytest.mark.slow
 @given(
     st.builds(
         Start,

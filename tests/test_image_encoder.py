@@ -46,6 +46,7 @@ def assert_same(one: ImageEncoder, other: ImageEncoder) -> None:
     assert torch.equal(one.encode(images), other.encode(images))
 
 
+@pytest.mark.slow
 def test_frozen_latents_are_the_scaled_mode(sd_folder: Path) -> None:
     encoder = load_image_encoder(sd_folder)
     vae = AutoencoderKL.from_pretrained(sd_folder, subfolder="vae").eval()
@@ -84,6 +85,7 @@ def test_frozen_stays_frozen(sd_folder: Path, tmp_path: Path) -> None:
         assert not one.encode(photos(1, 3, 16, 16).requires_grad_()).requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("low_cpu_mem_usage", [True, False])
 def test_saved_and_loaded_bit_for_bit(sd_folder: Path, tmp_path: Path, low_cpu_mem_usage: bool) -> None:
     encoders = {
@@ -151,6 +153,7 @@ def test_one_image_equals_its_place_in_a_batch(sd_folder: Path) -> None:
             torch.testing.assert_close(encoder.encode(images[i : i + 1]), together[i : i + 1], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_names_of_2022_load(sd_folder: Path, tmp_path: Path) -> None:
     assert_same(load_image_encoder(make_sd_folder(tmp_path, old_attention_names=True)), load_image_encoder(sd_folder))
 

@@ -53,6 +53,7 @@ def fine_tuning(start: Path, **settings: Any) -> Any:
     return validate_config(values | settings)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_pipeline_has_the_settings_of_the_one_it_began_with(start: Path, tmp_path: Path) -> None:
     stage = DiffusionStage(fine_tuning(start))
     pipe = LDMSegPipeline.from_pretrained(train(stage, stage.config, tmp_path / "run"))
@@ -67,6 +68,7 @@ def test_a_fine_tuned_pipeline_has_the_settings_of_the_one_it_began_with(start: 
     assert DiffusionStage(validate_config(written)).config.model_dump() == stage.config.model_dump()
 
 
+@pytest.mark.slow
 def test_latents_are_not_scaled_again(start: Path) -> None:
     for settings in ({}, {"latent_scale": 0.2}):
         autoencoder = DiffusionStage(fine_tuning(start, **settings)).autoencoder
@@ -96,6 +98,7 @@ def test_what_is_free_can_be_set(start: Path) -> None:
     assert pipe.options == replace(OPTIONS, num_inference_steps=3, min_component_area=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -112,6 +115,7 @@ def test_what_the_networks_were_not_trained_with_is_refused(start: Path, setting
             attempt(fine_tuning(start, **settings))
 
 
+@pytest.mark.slow
 def test_a_cache_needs_no_word_on_ids_that_the_pipeline_has(start: Path) -> None:
     assert DiffusionStage(fine_tuning(start, cache=True)).config.id_policy == "spatial"
     pipe = LDMSegPipeline.from_pretrained(start)
@@ -121,12 +125,14 @@ def test_a_cache_needs_no_word_on_ids_that_the_pipeline_has(start: Path) -> None
         DiffusionStage(fine_tuning(start, cache=True))
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_the_inherited_settings(start: Path) -> None:
     found = plan(fine_tuning(start))
     assert found.config.model_dump()["schedule"] == SCHEDULE
     assert found.parts == plan(found.config).parts  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_frozen_time_embedding_is_frozen_in_a_model_that_goes_on_too(start: Path) -> None:
     for frozen in (False, True):
         stage = DiffusionStage(fine_tuning(start, denoiser={"freeze_time": frozen}))

@@ -75,6 +75,7 @@ def test_a_given_segment_that_was_drawn_takes_nothing_more() -> None:
 CASES = (st.integers(1, 40), st.integers(1, 40), st.integers(0, 20), st.floats(0, 1), st.booleans(), st.integers(0, 2**32 - 1))
 
 
+@pytest.mark.slow
 @given(*CASES)
 @example(height=1, width=33, count=19, unknown=0.0, doubted=True, seed=320)  # more segments than pixels of the model's square
 @settings(max_examples=200)
@@ -111,6 +112,7 @@ def given_survives(height: int, width: int, count: int, unknown: float, doubted:
         assert {s.id for s in partial.segments} <= {s.id for s in done.segments}
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=50)
 def test_what_is_certain_is_a_part_of_what_is_given(seed: int) -> None:

@@ -79,6 +79,7 @@ def count_encoded(monkeypatch: pytest.MonkeyPatch, on_call: Callable[[int], None
 
 
 # ----------------------------------------------------------------------------------------------------------------------- what it holds
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 1e-6), ("fp16", 2e-3)])
 def test_it_holds_what_the_encoder_gives(dtype: Any, tolerance: float, world: World, tmp_path: Path) -> None:
     encoder, data = world.encoder, load_dataset(world.data)
@@ -103,6 +104,7 @@ def test_the_manifest_tells_everything(world: World) -> None:
     assert [shard["file"] for shard in manifest["shards"]] == SHARDS
 
 
+@pytest.mark.slow
 def test_an_encoder_is_known_wherever_it_lies(world: World, tmp_path: Path) -> None:
     encoder = world.encoder
     encoder.save_pretrained(tmp_path / "image_encoder")
@@ -137,6 +139,7 @@ inference: {{num_inference_steps: 1}}
     return DiffusionStage(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_memory", [[], ["cache=true", "id_policy=spatial"]])
 def test_training_from_it_is_training_on_the_photos(
     in_memory: list[str], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -171,6 +174,7 @@ def test_photos_are_not_needed_any_more(world: World, tmp_path: Path) -> None:
     assert torch.isfinite(stage(stage.collate([stage.load_sample(0), stage.load_sample(1)]))["loss"])
 
 
+@pytest.mark.slow
 def test_a_photo_that_could_not_be_read(world: World, tmp_path: Path) -> None:
     data = make_coco_set(tmp_path / "set", COUNT)
     truncate(tmp_path / "set" / "images" / "003.png")
@@ -197,6 +201,7 @@ def refusal(world: World, folder: Path | None = None, **changes: Any) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_another_encoder(world: World, tmp_path: Path) -> None:
     other = load_image_encoder(make_sd_folder(tmp_path / "other", seed=1))
     assert "was made by an encoder with other weights (sha256 " in refusal(world, encoder=other)
@@ -209,6 +214,7 @@ def test_another_encoder(world: World, tmp_path: Path) -> None:
         build_latent_cache(tmp_path / "cache", load_dataset(world.data), world.data, trained, SETTINGS)
 
 
+@pytest.mark.slow
 def test_another_size_or_flip(world: World, tmp_path: Path) -> None:
     assert "was made at 32 pixels, got a size of 64" in refusal(world, size=64)
     build_latent_cache(tmp_path, load_dataset(world.data), world.data, world.encoder, CacheSettings(SIZE, flip=False))
@@ -217,6 +223,7 @@ def test_another_size_or_flip(world: World, tmp_path: Path) -> None:
     assert np.abs(cache.read(1) - open_cache(world).read(1)).max() <= 1e-6
 
 
+@pytest.mark.slow
 def test_another_data_set(world: World, tmp_path: Path) -> None:
     fewer = load_dataset(make_coco_set(tmp_path / "fewer", COUNT - 1))
     assert f"was made of 6 items ({world.data}), got a data set of 5" in refusal(world, dataset=fewer)
@@ -228,6 +235,7 @@ def test_another_data_set(world: World, tmp_path: Path) -> None:
     open_cache(world, dataset=load_dataset(f"coco-panoptic:{moved}"))
 
 
+@pytest.mark.slow
 def test_a_damaged_cache(world: World, tmp_path: Path) -> None:
     assert "expected a folder with a manifest.json, as `ldmseg data cache` makes it" in refusal(world, tmp_path / "nowhere")
     folder = copy_of(world, tmp_path)
@@ -246,6 +254,7 @@ def test_a_damaged_cache(world: World, tmp_path: Path) -> None:
         assert reason in refusal(world, folder)
 
 
+@pytest.mark.slow
 def test_a_folder_holds_one_cache(world: World) -> None:
     data = load_dataset(world.data)
     before = {name: (world.cache / name).read_bytes() for name in files_in(world.cache)}
@@ -261,6 +270,7 @@ def test_a_folder_holds_one_cache(world: World) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------------ full disks
+@pytest.mark.slow
 def test_an_interrupted_one_goes_on(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, folder = load_dataset(world.data), tmp_path / "cache"
 
@@ -303,6 +313,7 @@ def test_a_damaged_shard_is_made_anew(world: World, tmp_path: Path, monkeypatch:
     assert all((folder / name).read_bytes() == (world.cache / name).read_bytes() for name in files_in(world.cache))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("files", "shards"), [(0, 0), (1, 0), (2, 1), (3, 1), (5, 2)])
 def test_a_full_disk(files: int, shards: int, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each shard is followed by the manifest: after `files` of them the disk takes no more."""
@@ -327,6 +338,7 @@ def test_a_full_disk(files: int, shards: int, world: World, tmp_path: Path, monk
     assert np.array_equal(open_cache(world, folder).read(5), open_cache(world).read(5))
 
 
+@pytest.mark.slow
 def test_a_disk_that_will_be_full_is_told_before(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = count_encoded(monkeypatch)
     needed = 6 * 2 * 4 * 4 * 4 * 4
@@ -348,6 +360,7 @@ def test_values_that_are_no_numbers(world: World, tmp_path: Path, monkeypatch: p
 
 
 # -------------------------------------------------------------------------------------------------------------------------- command line
+@pytest.mark.slow
 def test_the_command(capsys: pytest.CaptureFixture[str], world: World, tmp_path: Path) -> None:
     args = ["data", "cache", "--data", world.data, "--encoder", world.sd, "--size", SIZE, "--device", "cpu", "--per-shard", 2]
     result = done(capsys, *args, "-o", tmp_path / "cache", "--json")

@@ -105,6 +105,7 @@ def test_every_module_has_a_row() -> None:
     assert not homeless, f"give these a row in {Path(__file__).name}: {', '.join(homeless)}"
 
 
+@pytest.mark.slow
 def test_imports_go_up_only() -> None:
     wrong = [
         f"{where(name, found.line)}: {part(name)} (row {row(name)}) imports {found.module} (row {row(found.module)})"
@@ -133,6 +134,7 @@ def test_some_parts_never_meet() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_modules_import_from_a_names_home_and_not_from_the_package_itself() -> None:
     """`from ldmseg import X` inside the package would hide which row X is in."""
     wrong = []
@@ -155,12 +157,14 @@ def test_numpy_only_parts_name_no_torch() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_importing_the_numpy_only_parts_loads_no_torch() -> None:
     names = ["ldmseg", *(name for name in modules() if in_package(name) and part(name) in WITHOUT_TORCH), "ldmseg.cli"]
     code = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_only_one_module_names_a_device() -> None:
     wrong = [
         f"{where(name, node.lineno)}: {node.value!r}"
@@ -172,6 +176,7 @@ def test_only_one_module_names_a_device() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_only_the_command_line_prints() -> None:
     wrong = [
         f"{where(name, node.lineno)}"

@@ -18,6 +18,7 @@ def told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="diffusers")
 
 
+@pytest.mark.slow
 def test_loading_a_pipeline_warns_of_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     LDMSegPipeline.from_pretrained("default")
     assert caplog.messages == []
@@ -29,6 +30,7 @@ def test_loading_a_pipeline_warns_of_nothing(tmp_path: Path, caplog: pytest.LogC
     assert caplog.messages == []
 
 
+@pytest.mark.slow
 def test_loading_and_casting_say_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     build_tiny().save_pretrained(tmp_path)
     bars = is_progress_bar_enabled()
@@ -45,6 +47,7 @@ def test_a_module_that_should_stay_in_float32_is_still_named(caplog: pytest.LogC
     assert "should be kept in float32: ['norm']" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_deserves_a_warning_still_gets_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pipe = build_tiny()
     pipe.register_to_config(image_size="wide")

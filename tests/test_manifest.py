@@ -35,6 +35,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_what_was_there(tmp_path: Path) -> None:
     """It left a new image encoder beside the old denoiser, and both were accepted."""
     folder = tmp_path / "run" / "pipeline"
@@ -50,6 +51,7 @@ def test_a_killed_export_leaves_what_was_there(tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["pipeline"]  # what the killed process left is gone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [UNET, "image_encoder/config.json", "model_index.json", "scheduler/scheduler_config.json"])
 def test_a_mixture_is_refused(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder, other = tiny_pipeline(tmp_path / "model"), build_tiny(seed=1)
@@ -79,6 +81,7 @@ def test_parts_of_an_export_are_checked_by_themselves(tmp_path: Path) -> None:
         load_mask_autoencoder(folder)
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_manifest_loads(tmp_path: Path) -> None:
     folder = tiny_pipeline(tmp_path / "model")
     (folder / MANIFEST).unlink()
@@ -88,6 +91,7 @@ def test_a_folder_without_a_manifest_loads(tmp_path: Path) -> None:
     LDMSegPipeline.from_pretrained(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -130,6 +134,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_what_was_there(
     assert contents(folder) == before and [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_files_of_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny_pipeline(tmp_path / "model")
     (folder / "README.md").write_text("mine")
@@ -175,6 +180,7 @@ def test_shards_of_an_earlier_export_go_and_another_variant_stays(tmp_path: Path
         present()
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mounted one."""
     folder = tiny_pipeline(tmp_path / "model")

@@ -34,6 +34,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(PROCESSORS))
 def test_a_saved_network_segments_photos_of_any_size(folders: dict[str, Path], kind: str) -> None:
     segment = QuerySegmenter.from_pretrained(kind, str(folders[kind]), categories=CATEGORIES, thresholds=ALL)  # type: ignore[arg-type]
@@ -60,6 +61,7 @@ def test_photos_are_prepared_as_transformers_does_it(kind: str, shape: tuple[int
     assert torch.allclose(pixels, theirs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_are_loaded_strictly(folders: dict[str, Path], tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -107,6 +109,7 @@ def test_categories_are_matched_by_name_else_by_order() -> None:
     assert stuff_classes(3, ()) == set()
 
 
+@pytest.mark.slow
 def test_stuff_is_merged_and_classes_can_count(folders: dict[str, Path]) -> None:
     class One:
         categories = CATEGORIES

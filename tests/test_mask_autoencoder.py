@@ -19,6 +19,7 @@ def small(**overrides: object) -> MaskAutoencoder:
     return MaskAutoencoder(**config).eval()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_reproduces_the_release(shared: Path) -> None:
     model = MaskAutoencoder().eval()

@@ -21,6 +21,7 @@ def measure(pixels: list[tuple[float, bool]], bins: int = 10) -> ConfidenceQuali
     return quality
 
 
+@pytest.mark.slow
 @quick
 @given(observations)
 def test_auroc_is_the_share_of_pairs_in_order(pixels: list[tuple[float, bool]]) -> None:
@@ -30,6 +31,7 @@ def test_auroc_is_the_share_of_pairs_in_order(pixels: list[tuple[float, bool]]) 
     assert found is None if not pairs else found == pytest.approx(np.mean(pairs))
 
 
+@pytest.mark.slow
 @quick
 @given(observations, st.integers(1, 12))
 def test_bins_hold_every_pixel_once_and_give_the_error(pixels: list[tuple[float, bool]], bins: int) -> None:
@@ -49,6 +51,7 @@ def test_bins_hold_every_pixel_once_and_give_the_error(pixels: list[tuple[float,
     assert result.confidence == pytest.approx(np.mean([c for c, _ in pixels]))
 
 
+@pytest.mark.slow
 @quick
 @given(observations, observations)
 def test_a_stream_is_its_parts(first: list[tuple[float, bool]], second: list[tuple[float, bool]]) -> None:

@@ -22,6 +22,7 @@ def by_definition(prediction: PanopticMap, target: PanopticMap) -> float:
     return total / known.sum()
 
 
+@pytest.mark.slow
 @quick
 @given(maps, maps.filter(len))
 def test_agrees_with_the_definition(prediction: PanopticMap, target: PanopticMap) -> None:

@@ -13,6 +13,7 @@ from ldmseg.panoptic import PanopticMap
 maps = arrays(np.int32, (4, 5), elements=st.sampled_from([0, 1, 2, 300, 2**31 - 1])).map(PanopticMap)
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(maps, maps)
 def test_agrees_with_masks_looked_at_one_by_one(prediction: PanopticMap, target: PanopticMap) -> None:

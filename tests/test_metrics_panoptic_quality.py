@@ -68,6 +68,7 @@ def by_definition(prediction: PanopticMap, target: PanopticMap) -> dict[int, Sta
     return found
 
 
+@pytest.mark.slow
 def test_the_reference_program_s_figures(shared: Path) -> None:
     reference = shared / "reference"
     expected = json.loads((reference / "pq_case_expected.json").read_text())
@@ -94,6 +95,7 @@ def test_the_reference_program_s_figures(shared: Path) -> None:
     assert agnostic.compute().things == agnostic.compute().stuff == Stat()
 
 
+@pytest.mark.slow
 @quick
 @given(pairs)
 def test_the_rules_one_at_a_time(pair: tuple[PanopticMap, PanopticMap]) -> None:
@@ -105,6 +107,7 @@ def test_the_rules_one_at_a_time(pair: tuple[PanopticMap, PanopticMap]) -> None:
             assert getattr(found[category], figure) == pytest.approx(getattr(stat, figure), abs=1e-12)
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(pairs, min_size=1, max_size=6), st.randoms(use_true_random=False), st.booleans())
 def test_merging_in_any_order_is_exactly_all_at_once(given_pairs: list, order: object, class_agnostic: bool) -> None:
@@ -136,6 +139,7 @@ def test_figures_do_not_depend_on_ids(pmap: PanopticMap, ids: list[int]) -> None
     assert score((prediction, pmap)) == score((moved, pmap))
 
 
+@pytest.mark.slow
 @quick
 @given(pairs)
 def test_pixels_and_runs_and_sorting_count_the_same(pair: tuple[PanopticMap, PanopticMap]) -> None:
@@ -214,6 +218,7 @@ def test_what_cannot_be_compared() -> None:
         PanopticQuality().merge(PanopticQuality(class_agnostic=True))
 
 
+@pytest.mark.slow
 def test_many_segments_in_noise() -> None:
     ids = np.random.default_rng(0).permutation(70_000).reshape(280, 250) + 1
     result = score((PanopticMap(ids + 5), PanopticMap(ids)), categories=None).all

@@ -53,6 +53,7 @@ def test_files_score_as_their_maps_do(files: tuple[Path, Path], workers: int | N
     assert seen == [(k, 5) for k in range(1, 6)]
 
 
+@pytest.mark.slow
 def test_the_reference_program_s_figures(shared: Path) -> None:
     reference = shared / "reference"
     names = reference / "pq_case_gt.json", reference / "pq_case_pred.json"

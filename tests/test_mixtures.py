@@ -65,6 +65,7 @@ def mixed(photos: str) -> str:
     return f"data.train=[{{data: 'scenes:5', weight: 1}}, {{data: '{photos}', weight: 3, labelling: things_only}}]"
 
 
+@pytest.mark.slow
 def test_both_stages_train_on_a_mixture(tmp_path: Path, photos: str) -> None:
     shared = [mixed(photos), "data.val=scenes:1:val", "data.size=32"]
     first = AutoencoderStage(load_config("scenes-autoencoder", [*shared, "augment.crop=32"]))  # type: ignore[arg-type]

@@ -67,6 +67,7 @@ def assert_same_outputs(networks: OfficialNetworks, sources: Sources, scale: flo
 
 
 # ---------------------------------------------------------------------------------------------------------------------- conversion
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("old_attention_names", [False, True])
 def test_stage_2_computes_what_its_sources_do(tmp_path: Path, sources: Sources, prefix: str, old_attention_names: bool) -> None:
@@ -81,6 +82,7 @@ def test_stage_2_computes_what_its_sources_do(tmp_path: Path, sources: Sources, 
     assert not any(module.training for module in (networks.mask_autoencoder, networks.unet))
 
 
+@pytest.mark.slow
 def test_without_self_conditioning(tmp_path: Path) -> None:
     sources = build_sources(self_condition=False)
     networks = convert(save(tmp_path / "model.pt", stage_2(sources)))
@@ -88,6 +90,7 @@ def test_without_self_conditioning(tmp_path: Path) -> None:
     assert_same_outputs(networks, sources, scale=0.2, self_condition=False)
 
 
+@pytest.mark.slow
 def test_sizes_are_the_tensors_own(tmp_path: Path) -> None:
     wide = {
         "block_out_channels": (32, 64, 96),
@@ -120,12 +123,13 @@ def test_the_released_mask_autoencoders_own_names_and_sizes(tmp_path: Path, shar
         assert torch.allclose(latents, expected.get_tensor("latents") * 0.18215, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "stored"),
     [
         (torch.float16, torch.float32),
         (torch.float32, torch.float16),
-        *(pytest.param(kind, kind, marks=pytest.mark.slow) for kind in (torch.float32, torch.float16)),
+        *((kind, kind) for kind in (torch.float32, torch.float16)),
     ],
 )
 def test_types(tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch, stored: torch.dtype, dtype: torch.dtype) -> None:
@@ -141,6 +145,7 @@ def test_types(tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch
         assert torch.equal(value, sources.vae.state_dict()[key].to(stored).to(dtype))
 
 
+@pytest.mark.slow
 def test_weights_that_lie_in_another_order_or_in_common_memory(tmp_path: Path, sources: Sources) -> None:
     """As after training with channels_last, or of tensors that were views; safetensors writes neither."""
     entries = stage_2(sources)
@@ -156,6 +161,7 @@ def test_weights_that_lie_in_another_order_or_in_common_memory(tmp_path: Path, s
     networks.unet.save_pretrained(tmp_path / "unet")
 
 
+@pytest.mark.slow
 def test_a_file_written_on_a_gpu(tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
@@ -166,6 +172,7 @@ def test_a_file_written_on_a_gpu(tmp_path: Path, sources: Sources, monkeypatch: 
 
 
 # ------------------------------------------------------------------------------------------------------------------------ settings
+@pytest.mark.slow
 def test_a_file_without_a_configuration_is_taken_for_the_released_model(tmp_path: Path, sources: Sources) -> None:
     entries = {name: stage_2(sources)[name] for name in ("unet", "vae_image", "vae_semseg")}
     file = open_official(save(tmp_path / "model.pt", entries))
@@ -175,6 +182,7 @@ def test_a_file_without_a_configuration_is_taken_for_the_released_model(tmp_path
     assert_same_outputs(build_networks(file), sources, scale=0.18215)
 
 
+@pytest.mark.slow
 def test_the_files_own_configuration_is_used(tmp_path: Path, sources: Sources) -> None:
     config = {
         "image_scaling_factor": 0.5,
@@ -216,6 +224,7 @@ class Code:
         return os.mkdir, (str(self.evidence),)
 
 
+@pytest.mark.slow
 def test_code_is_refused_and_not_run(tmp_path: Path, sources: Sources) -> None:
     evidence = tmp_path / "it-ran"
     path = save(tmp_path / "model.pt", stage_2(sources, opt=Code(evidence)))
@@ -306,6 +315,7 @@ def _drop(network: str, *keys: str) -> Change:
     return lambda entries: [entries[network].pop(key) for key in keys] and None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -348,6 +358,7 @@ def test_another_architecture_is_refused_with_the_keys(tmp_path: Path, sources: 
     assert re.search(said, line), line
 
 
+@pytest.mark.slow
 def test_networks_that_do_not_belong_together(tmp_path: Path, sources: Sources) -> None:
     entries = stage_2(sources)
     autoencoder = entries["vae_semseg"]
@@ -363,6 +374,7 @@ def test_weights_that_are_not_finite(tmp_path: Path, sources: Sources, bad: floa
     assert "unet.conv_out.bias: expected numbers that are finite in float32" in refusal(save(tmp_path / "model.pt", entries))
 
 
+@pytest.mark.slow
 def test_weights_beyond_half_precision(tmp_path: Path, sources: Sources) -> None:
     entries = stage_2(sources)
     entries["unet"]["conv_out.bias"] = torch.tensor([0.0, 1e5, 0.0, 0.0])

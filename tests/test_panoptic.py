@@ -145,6 +145,7 @@ def test_forwarding_methods_agree_with_what_they_forward_to() -> None:
     }
 
 
+@pytest.mark.slow
 @given(ids_arrays)
 def test_attributes_go_to_the_ids_that_are_there(ids: np.ndarray) -> None:
     present = np.unique(ids)

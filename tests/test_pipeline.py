@@ -42,6 +42,7 @@ def test_any_size_comes_back_at_its_own(height: int, width: int) -> None:
     assert all(0 < s.score <= 1 for s in pmap.segments if s.score is not None)
 
 
+@pytest.mark.slow
 def test_every_kind_of_image_is_the_same_image() -> None:
     array = photo(40, 32)
     latents = torch.randn(1, 4, 4, 4, generator=seeded())
@@ -84,6 +85,7 @@ def test_output_types_and_tuple() -> None:
     assert PIPE(image, latents=latents, return_dict=False)[0][0] == pmap
 
 
+@pytest.mark.slow
 def test_a_photo_is_encoded_once_and_asked_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [photo(24, 40, 1), photo(33, 20, 2)]
     partials = [PanopticMap(np.pad(np.full((4, 4), 7), ((0, i.shape[0] - 4), (0, i.shape[1] - 4)))) for i in images]
@@ -188,6 +190,7 @@ def test_code_that_a_model_names_is_not_run(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 50),
     st.integers(1, 50),
@@ -221,6 +224,7 @@ def test_given_attributes_survive_and_new_segments_get_new_ids() -> None:
     assert len(done) > 1
 
 
+@pytest.mark.slow
 def test_the_partial_map_is_seen() -> None:
     """Both methods answer to what was given: another partial map gives other latents, with the same noise."""
     ids = np.zeros((32, 32), dtype=int)
@@ -246,6 +250,7 @@ def test_a_label_smaller_than_a_cell_counts() -> None:
         assert difference[0, 0] > 1e-3
 
 
+@pytest.mark.slow
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0.05, 1), st.floats(0, 1), st.integers(0, 2**32 - 1))
 @settings(max_examples=40)
 def test_refining_keeps_certain_pixels(height: int, width: int, strength: float, share: float, seed: int) -> None:
@@ -259,6 +264,7 @@ def test_refining_keeps_certain_pixels(height: int, width: int, strength: float,
     assert (done.ids > 0).all()
 
 
+@pytest.mark.slow
 def test_little_strength_is_a_short_way() -> None:
     steps: list[int] = []
 

@@ -25,6 +25,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(PLAIN)
 def test_plain_values_come_back(value: Any) -> None:
     assert read_yaml(yaml.safe_dump(value)) == value
@@ -76,6 +77,7 @@ STRANGE = [*DATES, "0b_", "1" * 5000, ".nan", "!!bool x", "!!timestamp x", "[" *
 STRANGE += ['"\\U00110000"', "[[[[1]]]]", "x" * 10**6, "\ud800", "{a: {b: c}}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", STRANGE, ids=range(len(STRANGE)))
 @pytest.mark.parametrize("key", ["seed", "optim.lr", "data.scene_segments", "data.train.x", "trackers", "nothing", "x" * 1000])
 def test_any_value_of_any_key_is_answered_in_one_line(key: str, value: str) -> None:
@@ -122,6 +124,7 @@ def test_quoting_is_repr_where_that_is_short() -> None:
     assert shortened("a\n b") == "a b" and shortened("x" * 99, 10) == "xxxx..xxxx"
 
 
+@pytest.mark.slow
 def test_a_bomb_costs_nothing(tmp_path: Path) -> None:
     """219 bytes made an error line of 522,271 characters, and nine levels hung."""
     (tmp_path / "bomb.yaml").write_text(BOMB)

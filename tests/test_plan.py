@@ -75,6 +75,7 @@ def from_sd(sources: Path, **settings: Any) -> Any:
 
 
 # -------------------------------------------------------------------------------------------------------------- as the run itself
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
     [
@@ -97,6 +98,7 @@ def test_the_plan_of_stage_2_counts_what_is_built(sources: Path, build: Any) -> 
     assert not [note for note in found.notes if "counted as" in note]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"train_part": "decoder", "init": "default"}, {"model": {"source": "sd", "num_ids": 16}}])
 def test_the_plan_of_stage_1_counts_what_is_built(sources: Path, settings: dict[str, Any]) -> None:
     if "model" in settings:
@@ -106,6 +108,7 @@ def test_the_plan_of_stage_1_counts_what_is_built(sources: Path, settings: dict[
     assert planned(found) == counts(AutoencoderStage(config))
 
 
+@pytest.mark.slow
 def test_a_plan_reads_no_weights(sources: Path, no_weights: None) -> None:
     assert sum(part.parameters for part in plan(from_sd(sources)).parts) > 0
     with pytest.raises(InputError, match="weights or the network were asked for"):
@@ -155,6 +158,7 @@ def test_the_papers_presets_are_planned_without_weights_data_or_a_network(
     assert keys == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "millions"), [("clip-image", 303), ("clip-text", 123)])
 def test_clip_is_counted_where_it_is_not_there(kind: str, millions: int, no_weights: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "peak_of", lambda *_, **__: 10**12)

@@ -78,6 +78,7 @@ def test_the_map_is_that_of_all_logits_resized(size: tuple[int, int], least: flo
     assert np.array_equal(to_panoptic(values, replace(NOTHING, probability=least), size).ids, resized.argmax(0).numpy())
 
 
+@pytest.mark.slow
 @given(*(st.integers(1, n) for n in (12, 9, 9, 40, 40)), st.integers(0, 2**31))
 @settings(max_examples=200, deadline=None)
 def test_between_pixels_that_agree_nothing_else_is_largest(ids: int, h: int, w: int, height: int, width: int, seed: int) -> None:
@@ -125,6 +126,7 @@ def test_pieces_become_segments() -> None:
     assert (kept.ids == ids).all()
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.sets(st.sampled_from([1, 2, 3, 5, 2**24 - 3, 2**24 - 2, 2**24 - 1]), min_size=1), st.integers(0, 4))
 def test_new_components_get_free_ids_that_a_png_holds(seed: int, ids: set[int], min_area: int) -> None:
     pixels = np.random.default_rng(seed).choice([0, *ids], (12, 12))
@@ -143,6 +145,7 @@ def test_unused_ids_are_those_above_then_those_between_then_any() -> None:
     assert list(islice(unused_ids({1, 2**30}), 2)) == [2, 3]
 
 
+@pytest.mark.slow
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 30), st.floats(0, 1), st.integers(0, 2**31))
 @settings(max_examples=100)
 def test_pieces_keep_what_is_given_and_invent_no_pixel(height: int, width: int, min_area: int, share: float, seed: int) -> None:

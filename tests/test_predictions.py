@@ -60,6 +60,7 @@ def without_time(report: EvaluationReport) -> dict[str, Any]:
     return replace(report, seconds_per_image=0.0).to_dict()
 
 
+@pytest.mark.slow
 def test_maps_and_report_are_written_and_score_gives_the_same(tmp_path: Path) -> None:
     plain = evaluate(Noisy(), SCENES)
     saved = evaluate(Noisy(), SCENES, output=tmp_path / "out", origin={"model": "noisy"}, batch_size=2)
@@ -77,6 +78,7 @@ def test_maps_and_report_are_written_and_score_gives_the_same(tmp_path: Path) ->
     assert score_files(truth, tmp_path / "out/panoptic.json", class_agnostic=True) == plain.quality
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_an_interrupted_evaluation_goes_on(tmp_path: Path, batch_size: int) -> None:
     first, second, third = Noisy(stop_at=3), Noisy(), Noisy()
@@ -198,6 +200,7 @@ class Answers:
         return [self.records.records[int(image[0, 0, 0])].read_map() for image in images]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_agnostic", [False, True])
 def test_the_reference_programs_figures_from_saved_maps(shared: Path, tmp_path: Path, class_agnostic: bool) -> None:
     reference = shared / "reference"

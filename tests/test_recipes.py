@@ -113,6 +113,7 @@ def tiny_config(folder: Path, **settings: Any) -> Any:
     return validate_config(values | settings)
 
 
+@pytest.mark.slow
 def test_latents_are_scaled_before_noise_and_the_pipeline_keeps_the_scale(tmp_path: Path) -> None:
     plain, scaled = DiffusionStage(tiny_config(tmp_path)), DiffusionStage(tiny_config(tmp_path, latent_scale=0.25))
     batch = plain.collate([plain.load_sample(n) for n in range(2)])
@@ -129,6 +130,7 @@ def test_latents_are_scaled_before_noise_and_the_pipeline_keeps_the_scale(tmp_pa
     assert DiffusionStage(tiny_config(tmp_path, latent_scale=0.5)).autoencoder.config["scaling_factor"] == 1.5
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
     make_sd_folder(tmp_path / "sd")
     gradients = []

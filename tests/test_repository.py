@@ -168,6 +168,7 @@ def test_pages_and_source_are_in_plain_words() -> None:
     assert not found, "\n".join(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_commands_exist(name: str) -> None:
     root: Any = typer.main.get_command(app)

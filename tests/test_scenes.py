@@ -27,6 +27,7 @@ def _digest(scene: Scene) -> str:
     return hashlib.sha256(scene.image.tobytes() + scene.map.ids.tobytes() + scene.depth.tobytes()).hexdigest()
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**40), size=st.sampled_from([48, 64, (64, 96), (96, 64), (40, 100)]))
 @settings(max_examples=30)
 def test_a_scene_is_gap_free_and_fully_described(seed: int, size: int | tuple[int, int]) -> None:
@@ -56,6 +57,7 @@ def test_the_number_of_segments_is_in_range(segments: tuple[int, int]) -> None:
         assert segments[0] <= len(np.unique(generate_ids(seed, 64, segments=segments))) <= segments[1]
 
 
+@pytest.mark.slow
 def test_every_count_in_the_range_occurs() -> None:
     counts = {len(np.unique(generate_ids(seed, 64))) for seed in range(120)}
     assert counts == set(range(4, 13))
@@ -69,6 +71,7 @@ def test_ids_alone_are_those_of_the_scene(size: int | tuple[int, int]) -> None:
         np.testing.assert_array_equal(ids, generate_scene(seed, size).map.ids)
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_here_and_in_another_process() -> None:
     code = (
         "import hashlib; from ldmseg.data.scenes import generate_scene; s = generate_scene(10000005, (64, 80), segments=(5, 9));"
@@ -86,6 +89,7 @@ def test_seeds_differ() -> None:
     assert len({_digest(generate_scene(seed, 48)) for seed in range(20)}) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (60, 90)])
 def test_the_same_scene_finer_at_twice_the_resolution(size: tuple[int, int]) -> None:
     """Every second pixel of the finer map lies a quarter pixel from the coarser one's: only borders may differ."""
@@ -112,6 +116,7 @@ def test_every_thing_shows_and_stuff_is_not_a_sliver() -> None:
             assert part >= (0.0025 if segment.isthing else 0.008), (seed, segment)
 
 
+@pytest.mark.slow
 def test_an_occluder_is_nearer_than_what_it_covers() -> None:
     canvas = Canvas(96, 96)
     for seed in range(20):
@@ -137,6 +142,7 @@ def test_a_things_depth_is_constant_and_the_ground_recedes() -> None:
         assert depth.max() == depth.min() if segment.isthing else depth.max() >= depth.min()
 
 
+@pytest.mark.slow
 def test_categories_are_well_formed_and_all_occur() -> None:
     assert [c.id for c in CATEGORIES] == list(range(1, len(CATEGORIES) + 1))
     assert len({c.name for c in CATEGORIES}) == len(CATEGORIES)

@@ -28,6 +28,7 @@ def photos() -> list[np.ndarray]:
     return [random.integers(0, 255, (height, 40, 3), dtype=np.uint8) for height in (32, 47)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("completes", [False, True])
 def test_the_two_parts_give_the_whole(name: str, completes: bool) -> None:

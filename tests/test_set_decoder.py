@@ -65,6 +65,7 @@ def test_drawn_segments_get_the_given_ids_they_cover_most(rival: ModuleType) -> 
     assert named.ids[0].tolist() == [40, 40, 40, 60, 60, 60, 63, 63] and found == {40, 60}
 
 
+@pytest.mark.slow
 def test_the_rival_sees_the_samples_of_the_diffusion_model_and_learns(rival: ModuleType, tmp_path: Path) -> None:
     build_tiny().save_pretrained(tmp_path / "tiny")
     changes = [

@@ -61,6 +61,7 @@ def test_neighbouring_bins_differ_in_one_bit() -> None:
     assert ((bits[:, 1:] != bits[:, :-1]).sum(0) == 1).all()
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(2, 127))
 def test_depth_comes_back_within_half_a_bin(values: list[float], bins: int) -> None:
     codec = DepthCodec(128, 0.5, 16.0, bins)

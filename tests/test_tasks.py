@@ -62,6 +62,7 @@ def drawn(pipe: LDMSegPipeline, *photos: torch.Tensor, **settings: Any) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------------------------- the networks
+@pytest.mark.slow
 @torch.no_grad()
 def test_cross_attention_that_is_added_changes_nothing_at_first() -> None:
     with torch.random.fork_rng():
@@ -91,6 +92,7 @@ def test_every_task_has_tokens_of_its_own() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------- the pipeline
+@pytest.mark.slow
 def test_each_task_gives_its_type() -> None:
     pipe = pipeline()
     assert pipe.tasks == ("panoptic", "semantic", "depth")
@@ -134,6 +136,7 @@ def test_a_batch_changes_nothing(task: str) -> None:
     torch.testing.assert_close(torch.stack(list(together)), torch.stack(alone), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_saved_model_draws_the_same(tmp_path: Path) -> None:
     pipe = pipeline()
     pipe.save_pretrained(tmp_path / "model")
@@ -256,6 +259,7 @@ def stage(folder: Path, **changes: Any) -> DiffusionStage:
     return DiffusionStage(validate_config(run_config(folder, **changes)))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_samples_are_shared_out_by_weight_and_are_of_their_task(autoencoder: Path) -> None:
     training = stage(autoencoder)
     tasks = [training.tasks.of(0, number) for number in range(1000)]
@@ -277,6 +281,7 @@ def test_samples_are_shared_out_by_weight_and_are_of_their_task(autoencoder: Pat
     assert training.descriptor.query_tokens.grad.flatten(1).any(1).all()
 
 
+@pytest.mark.slow
 def test_a_cache_keeps_the_tasks_of_an_item_apart(autoencoder: Path) -> None:
     plain, cached = (
         stage(autoencoder, id_policy="spatial", cache=cache, data={**run_config(autoencoder)["data"], "flip": False})
@@ -288,6 +293,7 @@ def test_a_cache_keeps_the_tasks_of_an_item_apart(autoencoder: Path) -> None:
             assert one.task == other.task and np.array_equal(one.ids, other.ids)
 
 
+@pytest.mark.slow
 def test_a_run_measures_every_task_and_ends_with_a_model_of_them(autoencoder: Path, tmp_path: Path) -> None:
     config = validate_config(run_config(autoencoder))
     exported = train(DiffusionStage(config), config, tmp_path / "run")  # type: ignore[arg-type]
@@ -366,6 +372,7 @@ def test_configurations_that_cannot_be(override: str, message: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------------------ evaluation
+@pytest.mark.slow
 def test_each_task_has_its_figures() -> None:
     pipe, data = pipeline(), load_dataset("scenes:2:val", size=32)
     segments, categories = evaluate_task(pipe, data, "panoptic", num_inference_steps=1), evaluate_task(pipe, data, "semantic")
@@ -381,6 +388,7 @@ def test_each_task_has_its_figures() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------------ the command line
+@pytest.mark.slow
 def test_tasks_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model, picture, out = tmp_path / "model", tmp_path / "a.png", tmp_path / "out"
     pipeline().save_pretrained(model)
@@ -405,6 +413,7 @@ def test_tasks_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path:
     assert done(capsys, "info", model, "--json").json()["model"]["tasks"] == list(TASKS)
 
 
+@pytest.mark.slow
 def test_evaluation_of_a_task_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pipeline().save_pretrained(tmp_path / "model")
     common = ("evaluate", "--data", "scenes:2:val", "--model", tmp_path / "model", "--device", "cpu")

@@ -101,6 +101,7 @@ def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 @given(
     st.tuples(st.integers(20, 50), st.integers(20, 50)), st.sampled_from([0.6, 1, 20, 33]), st.sampled_from([0.0, 0.3]), st.integers(0, 99)
 )
@@ -117,6 +118,7 @@ def test_what_is_given_comes_back(pipe: LDMSegPipeline, shape: tuple[int, int], 
     assert (new < 1000).all(), "a new segment under a given id"
 
 
+@pytest.mark.slow
 def test_the_photo_does_not_depend_on_its_batch(pipe: LDMSegPipeline) -> None:
     photos = [photo(50, 70, 1), photo(33, 33, 2), photo(90, 40, 3)]
 
@@ -128,6 +130,7 @@ def test_the_photo_does_not_depend_on_its_batch(pipe: LDMSegPipeline) -> None:
     assert together == alone
 
 
+@pytest.mark.slow
 def test_one_window_is_the_whole_photo_and_several_see_more(pipe: LDMSegPipeline) -> None:
     one = photo(64, 64)
     generator = torch.Generator().manual_seed(3)
@@ -137,6 +140,7 @@ def test_one_window_is_the_whole_photo_and_several_see_more(pipe: LDMSegPipeline
     assert len(tiled) > len(whole)
 
 
+@pytest.mark.slow
 def test_the_models_own_tile_size_is_saved(pipe: LDMSegPipeline, tmp_path) -> None:
     build_tiny(tile_size=0.5).save_pretrained(tmp_path)
     loaded = LDMSegPipeline.from_pretrained(tmp_path)
@@ -150,6 +154,7 @@ def test_the_models_own_tile_size_is_saved(pipe: LDMSegPipeline, tmp_path) -> No
     assert refined.maps[0].shape == (40, 40)
 
 
+@pytest.mark.slow
 def test_pieces_are_split_once_all_is_drawn(pipe: LDMSegPipeline) -> None:
     asked = {"tile_size": 24, "num_inference_steps": 1}
     drawn, split = (
@@ -165,6 +170,7 @@ def test_pieces_are_split_once_all_is_drawn(pipe: LDMSegPipeline) -> None:
         pipe(photo(60, 60), min_component_area=-1)
 
 
+@pytest.mark.slow
 def test_votes_on_windows_leave_borders_as_they_agree(pipe: LDMSegPipeline) -> None:
     def drawn(**asked) -> PanopticMap:
         return pipe(photo(50, 60), tile_size=30, generator=torch.Generator().manual_seed(1), **asked).maps[0]
@@ -173,6 +179,7 @@ def test_votes_on_windows_leave_borders_as_they_agree(pipe: LDMSegPipeline) -> N
     assert drawn() == drawn(boundaries="photo") != drawn(boundaries="drawn")
 
 
+@pytest.mark.slow
 def test_an_ensemble_votes_on_whole_maps(pipe: LDMSegPipeline) -> None:
     asked = {"tile_size": 30, "num_inference_steps": 1, "boundaries": "drawn"}
     out = pipe([photo(40, 60), photo(30, 33, 1)], ensemble_size=3, generator=[torch.Generator().manual_seed(i) for i in (4, 5)], **asked)

@@ -48,6 +48,7 @@ def logged(run: Path, kind: str) -> list[dict[str, float]]:
     return [line for line in lines if kind in line]
 
 
+@pytest.mark.slow
 def test_a_run_can_be_followed(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="TensorBoard is not installed")
     run = start(tmp_path)
@@ -84,6 +85,7 @@ def test_a_run_can_be_followed(tmp_path: Path) -> None:
     assert read_run(run).resumptions == 1
 
 
+@pytest.mark.slow
 def test_without_trackers_the_folder_still_has_curves(tmp_path: Path) -> None:
     run = start(tmp_path, trackers=[])
     assert (run / "curves.png").is_file() and not (run / "trackers").exists()
@@ -112,6 +114,7 @@ def test_a_name_nobody_knows(tmp_path: Path) -> None:
     assert load_config(tmp_path / "config.yaml", ["trackers=[]"]).trackers == ()
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -148,6 +151,7 @@ def test_a_tracker_that_cannot_start_ends_it_at_once(tmp_path: Path, monkeypatch
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_curves_that_cannot_be_written_end_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

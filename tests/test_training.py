@@ -82,6 +82,7 @@ def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_it_says(autoencoder: Path) -> None:
     run = autoencoder.parent
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -94,6 +95,7 @@ def test_a_run_leaves_what_it_says(autoencoder: Path) -> None:
     assert config["scaling_factor"] != 1.0
 
 
+@pytest.mark.slow
 def test_maps_of_more_segments_than_ids_are_trained_on_and_exported(tmp_path: Path) -> None:
     data = {**AUTOENCODER["data"], "scene_segments": [20, 24]}
     exported = _run({**AUTOENCODER, "data": data}, tmp_path, steps=1)
@@ -110,6 +112,7 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     assert seen[-1] < 0.93 * seen[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
 def test_resuming_changes_no_bit(stage: str, autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "LOG_EVERY", 5)
@@ -188,6 +191,7 @@ def test_sigkill_and_restart_end_with_the_same_weights(autoencoder: Path, tmp_pa
     assert _equal(_weights(tmp_path / "whole" / "pipeline"), _weights(tmp_path / "killed" / "pipeline"))
 
 
+@pytest.mark.slow
 def test_stage_two_ends_with_a_pipeline_that_segments(autoencoder: Path, tmp_path: Path) -> None:
     exported = _run({**DIFFUSION, "autoencoder": str(autoencoder)}, tmp_path)
     pipe = LDMSegPipeline.from_pretrained(exported)
@@ -211,6 +215,7 @@ def test_random_ids_cannot_be_cached(autoencoder: Path, tmp_path: Path) -> None:
     assert torch.isfinite(stage(stage.collate([first, second]))["loss"])
 
 
+@pytest.mark.slow
 def test_only_the_decoder_moves(autoencoder: Path, tmp_path: Path) -> None:
     before = _weights(autoencoder)
     after = _weights(_run({**AUTOENCODER, "init": str(autoencoder), "train_part": "decoder"}, tmp_path, steps=2))
@@ -242,6 +247,7 @@ def test_a_damaged_configuration_of_a_run_is_named(text: str, tmp_path: Path) ->
         _run(AUTOENCODER, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     """Both went on: lines doubled, and one deleted the other's checkpoint in the making."""
     _run(AUTOENCODER, tmp_path)
@@ -255,6 +261,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / ".ldmseg.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
     _run(AUTOENCODER, tmp_path)
     file = tmp_path / "run" / "checkpoints" / "step-0000008" / "model.safetensors"

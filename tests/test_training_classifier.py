@@ -44,6 +44,7 @@ def config_of(start: Path, **settings: Any) -> Any:
     return validate_config(values | settings)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_segments_and_of_pixels(start: Path) -> None:
     stage = ClassifierStage(config_of(start)).eval()
     assert stage.config.data.size == 32  # the pipeline's
@@ -73,6 +74,7 @@ def test_only_the_classifier_is_trained(start: Path) -> None:
     assert all(p.grad is not None for p in stage.classifier.parameters())
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_one_that_was_not(start: Path, tmp_path: Path) -> None:
     whole = train(ClassifierStage(config_of(start)), ClassifierStage(config_of(start)).config, tmp_path / "whole")
     for steps in (1, 2):
@@ -92,6 +94,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(start: Path, tmp_path: Path
     assert first.options == LDMSegPipeline.from_pretrained(start).options
 
 
+@pytest.mark.slow
 def test_it_learns(start: Path) -> None:
     """Two scenes are known by heart after some steps."""
     config = config_of(start, data={"train": "scenes:2", "val": "scenes:2", "flip": False})
@@ -125,6 +128,7 @@ def coco(folder: Path, categories: list[Category], numbers: tuple[int, int]) -> 
     return f"coco-panoptic:{folder}:train"
 
 
+@pytest.mark.slow
 def test_sets_with_other_numbers_are_matched_by_name(start: Path, tmp_path: Path) -> None:
     sky, cat, dog = Category(1, "sky", False), Category(2, "cat"), Category(3, "dog")
     first = coco(tmp_path / "a", [sky, cat], (1, 2))
@@ -145,6 +149,7 @@ def replaced(category: Category, number: int) -> Category:
     return Category(number, category.name, category.isthing)
 
 
+@pytest.mark.slow
 def test_diffusion_keeps_a_classifier_whose_features_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """`build_named` reads a trained stem, so training the denoiser leaves the classifier out, and says so."""
     build_named().save_pretrained(tmp_path / "named")
@@ -161,6 +166,7 @@ def test_diffusion_keeps_a_classifier_whose_features_stay(tmp_path: Path, caplog
     assert kept is pipe.classifier and not any(p.requires_grad for p in kept.parameters())  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_what_is_built(start: Path) -> None:
     config = config_of(start)
     found, stage = plan(config), ClassifierStage(config)
@@ -206,6 +212,7 @@ def test_a_set_without_classes_is_refused(start: Path, tmp_path: Path) -> None:
         ClassifierStage(config_of(start, data={"train": only, "val": only}))
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_classifier_that_its_pipeline_has(tmp_path: Path) -> None:
     pipe = build_named()
     pipe.save_pretrained(tmp_path / "named")

@@ -107,6 +107,7 @@ def test_what_takes_a_broken_items_place_is_a_function_of_the_number(tmp_path: P
     assert {sample.item for sample in expected} == {0, 1, 3, 5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
 def test_workers_change_nothing(on_error: str, tmp_path: Path, model: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
@@ -133,6 +134,7 @@ def test_workers_change_nothing(on_error: str, tmp_path: Path, model: Path, brok
         assert one.items == other.items and torch.equal(one.photos, other.photos) and torch.equal(one.ids, other.ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["autoencoder", "diffusion"])
 def test_a_run_with_broken_files_ends(kind: str, tmp_path: Path, model: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The training set, the validation set and what the export measures are all read."""
@@ -178,6 +180,7 @@ def test_every_resize_trains(kind: str, resize: str, tmp_path: Path, model: Path
     )
 
 
+@pytest.mark.slow
 def test_the_command_stops_with_the_name_and_resumes_without_the_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +194,7 @@ def test_the_command_stops_with_the_name_and_resumes_without_the_file(
     assert "--on-error" in refused(capsys, *args, "--on-error", "ignore")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_older_than_a_key_can_be_resumed(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     data = make_coco_set(tmp_path / "set", 3)

@@ -41,6 +41,7 @@ def test_ids_are_never_mixed(drawn: tuple[tuple[int, int], View], seed: int) -> 
     assert set(np.unique(window)) <= set(np.unique(ids)) | {VOID}
 
 
+@pytest.mark.slow
 @given(views())
 def test_void_and_padding_are_where_nothing_is(drawn: tuple[tuple[int, int], View]) -> None:
     shape, view = drawn
@@ -52,6 +53,7 @@ def test_void_and_padding_are_where_nothing_is(drawn: tuple[tuple[int, int], Vie
     assert len(inside) == np.prod(inside.max(0) - inside.min(0) + 1)
 
 
+@pytest.mark.slow
 @given(views())
 def test_photo_and_map_show_the_same_place(drawn: tuple[tuple[int, int], View]) -> None:
     """Both hold each pixel's own column and row: what the photo interpolates is near what the map names."""
@@ -70,6 +72,7 @@ def test_photo_and_map_show_the_same_place(drawn: tuple[tuple[int, int], View]) 
         assert np.abs(image[channel].astype(int) - 4 * position)[inside].max() <= tolerance
 
 
+@pytest.mark.slow
 @given(views())
 def test_a_flip_mirrors_photo_and_map(drawn: tuple[tuple[int, int], View]) -> None:
     shape, view = drawn
@@ -78,6 +81,7 @@ def test_a_flip_mirrors_photo_and_map(drawn: tuple[tuple[int, int], View]) -> No
     assert np.array_equal(mirrored(view).image(photo), view.image(photo)[:, :, ::-1])
 
 
+@pytest.mark.slow
 @given(SHAPES, st.booleans())
 def test_the_square_is_what_a_pipeline_sees(shape: tuple[int, int], flip: bool) -> None:
     view = View(32, 32, 0, 0, 32, flip)
@@ -88,6 +92,7 @@ def test_the_square_is_what_a_pipeline_sees(shape: tuple[int, int], flip: bool) 
     assert np.array_equal(view.ids(ids), (nearest.flip() if flip else nearest).ids)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32))
 def test_a_window_is_cut_from_the_scaled_whole(seed: int) -> None:
     """Pillow is asked for the window alone; it must be what scaling everything and cutting would give, to a level."""
@@ -132,6 +137,7 @@ def test_zoom_shows_the_whole_or_a_window_of_its_proportions() -> None:
     assert max(view.height for view in views) > 75 and max(view.top for view in views) > 25
 
 
+@pytest.mark.slow
 @given(views(), st.integers(1, 3))
 def test_a_view_with_more_pixels_shows_the_same(drawn: tuple[tuple[int, int], View], factor: int) -> None:
     shape, view = drawn

@@ -52,6 +52,7 @@ def run_config(sd_folder: Path, **optim: object) -> dict:
     }
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_it_is_the_vae_between_two_other_convolutions(sd_folder: Path) -> None:
     model, vae = small(sd_folder), AutoencoderKL.from_pretrained(sd_folder, subfolder="vae").eval()
@@ -81,6 +82,7 @@ def test_the_interface_is_the_shallow_autoencoders(sd_folder: Path, code: str) -
         model.decode(latents[:, :3])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_saved_loaded_and_in_a_pipeline(sd_folder: Path, tmp_path: Path) -> None:
     model, ids = small(sd_folder), random_ids()
@@ -98,6 +100,7 @@ def test_saved_loaded_and_in_a_pipeline(sd_folder: Path, tmp_path: Path) -> None
     assert pipe(np.zeros((20, 30, 3), np.uint8)).maps[0].shape == (20, 30)
 
 
+@pytest.mark.slow
 def test_sources_that_do_not_fit(sd_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^source: expected AutoencoderKL in .*unet, got UNet2DConditionModel"):
         VaeMaskAutoencoder.from_vae(sd_folder / "unet", NUM_IDS)
@@ -118,6 +121,7 @@ def test_sources_that_do_not_fit(sd_folder: Path, tmp_path: Path) -> None:
         load_config("coco-autoencoder", ["model.source=somewhere", "model.decoder_width=64"])
 
 
+@pytest.mark.slow
 def test_stage_1_fine_tunes_it(sd_folder: Path, tmp_path: Path) -> None:
     stage = AutoencoderStage(validate_config(run_config(sd_folder)))  # type: ignore[arg-type]
     again = AutoencoderStage(validate_config(run_config(sd_folder)))  # type: ignore[arg-type]
@@ -131,6 +135,7 @@ def test_stage_1_fine_tunes_it(sd_folder: Path, tmp_path: Path) -> None:
     assert type(load_mask_autoencoder(tmp_path)) is VaeMaskAutoencoder
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_no_gradient(sd_folder: Path) -> None:
     gradients = []
     for saving in (False, True):

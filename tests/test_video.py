@@ -86,6 +86,7 @@ def test_what_is_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         list(read_frames(tmp_path / "clip.mp4"))
 
 
+@pytest.mark.slow
 def test_each_map_is_refined_from_the_one_before() -> None:
     maps = list(segment_frames(PIPE, frames(3), seed=3))
     generator = torch.Generator().manual_seed
@@ -102,6 +103,7 @@ def test_the_first_map_may_be_given_and_its_ids_survive() -> None:
     assert next(segment_frames(PIPE, frames(1), seed=1)) == PIPE(frames(1)[0], generator=torch.Generator().manual_seed(1)).maps[0]
 
 
+@pytest.mark.slow
 def test_a_partial_map_of_the_first_frame_is_kept_exactly() -> None:
     ids = np.zeros((32, 48), dtype=np.int32)
     ids[10:20, 4:12], ids[2:6] = 700, 9

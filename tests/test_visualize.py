@@ -140,6 +140,7 @@ def test_contact_sheet_names_the_bad_argument(arguments: dict[str, object], name
         contact_sheet(**arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_pictures_and_scenes_need_no_torch() -> None:
     code = "import sys; import ldmseg.visualize, ldmseg.data.scenes; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

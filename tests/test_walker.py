@@ -15,6 +15,7 @@ from ldmseg.inference.walker import random_walk
 SCENES = SceneDataset(2, 210_000, size=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contrast", [25, 130, 1000])
 @pytest.mark.parametrize("case", [Case("points", 1.0), Case("strokes", 1.0), Case("blocks", 0.3, 8), Case("pixels", 0.3)])
 def test_without_a_prior_it_is_scikit_images_walker(case: Case, contrast: float) -> None:
