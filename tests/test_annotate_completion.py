@@ -68,25 +68,25 @@ def test_whatever_the_model_answers_pins_and_untouched_segments_stay(
     new = taken_over(state, edits, asked, PanopticMap(np.where(known, asked.partial.ids, answer)))
     pinned = pins_of(state.cells)
     assert np.array_equal(new.cells[pinned], state.cells[pinned]) and np.array_equal(pins_of(new.cells), pinned)
-    assert np.array_equal(new.cells[~asked.open], state.cells[~asked.open])
+    away = ~asked.open & ~np.isin(ids_of(state.cells), sorted(edits.under))
+    assert np.array_equal(new.cells[away], state.cells[away])
     assert all(new.labels[i] == label for i, label in state.labels.items() if i in new.labels)
     if not edits.whole:
-        changed = ids_of(new.cells) != ids_of(state.cells)
-        filled = ids_of(state.cells) == 0
-        assert set(ids_of(new.cells)[changed & ~filled].tolist()) <= edits.painted
+        changed = (ids_of(new.cells) != ids_of(state.cells)) & (ids_of(state.cells) != 0)
+        assert set(ids_of(state.cells)[changed].tolist()) <= edits.under
 
 
 def test_a_stroke_grows_over_what_it_was_painted_on_and_nothing_else() -> None:
-    state, edits = after(halves(), Paint(3, box(2, 2, 10, 5)))
+    state, edits = after(halves(), Paint(3, box(2, 2, 10, 4)))
     assert edits.painted == {3} and edits.under == {1}
     asked = question(state, edits, MOST)
     assert asked is not None and np.array_equal(asked.open, (ids_of(state.cells) == 1))
     assert {s.id for s in asked.partial.segments} == {2, 3}
-    answer = np.where(np.arange(SHAPE[1]) < 6, 3, 4) * np.ones(SHAPE, dtype=np.int32)
+    answer = np.where(np.arange(SHAPE[1]) < 4, 3, 4) * np.ones(SHAPE, dtype=np.int32)
     answer[:, 8:] = 2
     answer[0, 7] = 3  # a speck that does not hang together with the stroke
     new = ids_of(taken_over(state, edits, asked, PanopticMap(answer)).cells)
-    assert np.array_equal(new[:, :6], np.full((12, 6), 3)) and (new[:, 6:8] == 1).all() and (new[:, 8:] == 2).all()
+    assert (new[:, :4] == 3).all() and (new[:, 4:8] == 1).all() and (new[:, 8:] == 2).all()
 
 
 def test_what_lies_farther_from_a_stroke_than_it_is_long_keeps_its_segment() -> None:
@@ -100,6 +100,40 @@ def test_what_lies_farther_from_a_stroke_than_it_is_long_keeps_its_segment() -> 
     state, edits = after(whole, Paint(3, box(5, 1, 6, 5), within=(0, 0, *SHAPE)))  # a box says how far
     asked = question(state, edits, MOST)
     assert asked is not None and asked.open[:, 9:].all()
+
+
+def test_what_is_left_of_a_wrong_segment_goes_to_its_neighbours() -> None:
+    def result(pinned: bool, share: int, **options: object) -> np.ndarray:
+        start = halves()
+        if pinned:
+            start = State(packed(ids_of(start.cells), box(0, 7, 1, 8)), start.labels)
+        state, edits = after(start, Paint(3, box(1, 0, 11, 2), **options))  # type: ignore[arg-type]
+        asked = question(state, edits, MOST)
+        assert asked is not None
+        answer = np.where(np.arange(SHAPE[1]) < share, 3, 4) * np.ones(SHAPE, dtype=np.int32)
+        known = asked.partial.ids != 0
+        return ids_of(taken_over(state, edits, asked, PanopticMap(np.where(known, asked.partial.ids, answer))).cells)
+
+    nearest = np.where(np.arange(SHAPE[1]) < 7, 3, 2) * np.ones(SHAPE, dtype=int)
+    assert np.array_equal(result(pinned=False, share=6), nearest)  # a quarter is left: it was no segment
+    for kept in (result(pinned=False, share=3), result(pinned=True, share=6), result(pinned=False, share=6, within=(0, 0, 12, 8))):
+        assert (kept[:, 6:8] == 1).all() and (kept[:, :2] == 3).all()
+
+
+def test_specks_that_a_stroke_cuts_off_go_to_their_neighbours() -> None:
+    shape = (64, 64)
+    whole = State(packed(np.ones(shape, dtype=np.uint16), np.zeros(shape, dtype=bool)))
+    stroke = np.zeros(shape, dtype=bool)
+    for row, cut in ((0, 3), (10, 5)):  # corners of 3 x 3 pixels, a speck, and of 5 x 5
+        stroke[row : row + cut + 1, : cut + 1] = True
+        stroke[row : row + cut, :cut] = False
+    stroke[9, :6] = True
+    state = Paint(2, stroke)(whole)
+    asked = question(state, Edits.none(shape).followed_by(Paint(2, stroke), whole, state), MOST)
+    assert asked is not None
+    edits = Edits.none(shape).followed_by(Paint(2, stroke), whole, state)
+    new = ids_of(taken_over(state, edits, asked, PanopticMap(np.where(stroke, 2, 1))).cells)
+    assert (new[:3, :3] == 2).all() and (new[10:15, :5] == 1).all() and (new[20:] == 1).all()
 
 
 def test_a_box_limits_how_far_its_segment_grows() -> None:

@@ -21,6 +21,10 @@ REACH = 1.0
 """A painted segment grows as far beyond its stroke as this many times the stroke is long. What lies farther keeps its segment."""
 LEAST_REACH = 1 / 8
 """Share of the shorter side that a stroke reaches in any case."""
+REMAINDER = 0.5
+"""If painted segments take more than this share of an unpinned one, it was wrong, and what is left of it goes to its neighbours."""
+SPECK = 1 / 16
+"""Share of the shorter side, whose square a piece that was cut off from a segment must cover to stay a part of it."""
 SAME = 0.1
 """A new segment that overlaps an old one by at least this IoU takes its id over, one to one."""
 
@@ -125,7 +129,8 @@ def taken_over(state: State, edits: Edits, asked: Question, answer: PanopticMap)
     """The state with what the answer says where it was asked.
 
     A proposal of the whole map replaces all that is not pinned. Otherwise a segment that was painted over loses pixels to painted ones
-    alone, and only in pieces that hang together with what was painted; void is filled by whatever the answer has there.
+    alone, and only in pieces that hang together with what was painted; what is left of one that was wrong goes to its neighbours, unless
+    a box says how far the painted segment grows. Void is filled by whatever the answer has there.
     """
     ids = ids_of(state.cells).astype(np.int32)
     known = {segment.id for segment in asked.partial.segments}
@@ -136,6 +141,8 @@ def taken_over(state: State, edits: Edits, asked: Question, answer: PanopticMap)
         grown = asked.open & (ids != VOID) & np.isin(drawn, sorted(edits.painted))
         found = np.where(grown & _touching(grown, drawn, edits, ids), drawn, ids)
         found = np.where(asked.open & (ids == VOID), drawn, found)
+        if not edits.limits:
+            found = _without_remainders(found, ids, pins_of(state.cells), edits)
     fresh = [i for i in _present(found.ravel()) if i not in state.labels]
     labels = {**state.labels, **_coloured(found, fresh, state)}
     return State(packed(found, pins_of(state.cells)), labels)
@@ -152,6 +159,34 @@ def _touching(grown: NDArray[np.bool_], drawn: NDArray[np.integer], edits: Edits
         kept[0] = False
         found |= kept[pieces]
     return found
+
+
+def _without_remainders(found: NDArray[np.int32], ids: NDArray[np.int32], pins: NDArray[np.bool_], edits: Edits) -> NDArray[np.int32]:
+    """(H, W) the map, in which remainders and specks of segments that were painted over have the id of the nearest other pixel."""
+    loose = np.zeros(found.shape, dtype=bool)
+    for segment in edits.under:
+        left = found == segment
+        before = np.count_nonzero((ids == segment) | edits.area)
+        if not pins[left].any() and np.count_nonzero(left) < (1 - REMAINDER) * before:
+            loose |= left
+        else:
+            loose |= _specks(left, pins)
+    if not loose.any() or loose.all():
+        return found
+    rows, columns = ndimage.distance_transform_edt(loose, return_distances=False, return_indices=True)
+    return found[rows, columns]
+
+
+def _specks(segment: NDArray[np.bool_], pins: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(H, W) the small unpinned pieces of a segment, but for its largest piece."""
+    pieces, count = ndimage.label(segment)
+    if count < 2:
+        return np.zeros_like(segment)
+    sizes = np.bincount(pieces.ravel())
+    small = sizes < (SPECK * min(segment.shape)) ** 2
+    small[pieces[pins & segment]] = False
+    small[[0, 1 + int(sizes[1:].argmax())]] = False
+    return small[pieces]
 
 
 def _present(values: NDArray[np.integer]) -> list[int]:
