@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 # One thread per test worker, so that two workers do not fight for two cores. A file's tests go to one worker, which makes its models once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env demo figures test slow long browser ray check docs package clean
+.PHONY: help env demo figures test slow long browser ray oracles check docs package clean
 .DELETE_ON_ERROR:
 
 help:
@@ -65,6 +65,17 @@ browser: $(STAMP)
 ray: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ray]' --constraint constraints.txt
 	$(PYTEST) -m '' -p no:xdist tests/test_archive_cluster.py
+
+# Other people's programs that judge the connectors and figures; each has an environment of its own.
+ORACLES := label-studio cvat-cli datumaro supervision pycocotools
+ORACLE_NEEDS_cvat-cli := 'cvat-sdk[masks]' numpy
+ORACLE_NEEDS_pycocotools := panopticapi-lite
+
+oracles: $(STAMP)
+	for name in $(ORACLES); do test -x .oracles/$$name/bin/python || $(PYTHON) -m venv .oracles/$$name || exit; done
+	$(foreach name,$(ORACLES),.oracles/$(name)/bin/pip install --quiet --disable-pip-version-check $(name) $(ORACLE_NEEDS_$(name)) &&) true
+	LDMSEG_ORACLE_PYTHONS=$(subst $() $(),:,$(foreach name,$(ORACLES),$(CURDIR)/.oracles/$(name)/bin/python)) $(PYTEST) -m "not long" -p no:xdist \
+		$$(grep -l "^from oracle import" tests/test_*.py)
 
 package: $(STAMP)
 	rm -rf dist

@@ -1,4 +1,7 @@
-"""Other people's programs as judges, in environments of their own, because their dependencies and ours do not fit together."""
+"""Other people's programs as judges, in environments of their own, because their dependencies and ours do not fit together.
+
+`make oracles` makes the environments and runs the tests that ask them.
+"""
 
 from __future__ import annotations
 
