@@ -55,3 +55,11 @@ def test_solves_larger_grids_of_any_shape(height: int, width: int) -> None:
     diagonals = [diagonal.numpy().ravel(), -across, -across, -down.numpy().ravel(), -down.numpy().ravel()]
     matrix = sparse.diags_array(diagonals, offsets=[0, 1, -1, width, -width], format="csc")
     assert found.numpy() == pytest.approx(spsolve(matrix, b.reshape(-1, 2)).reshape(b.shape), rel=1e-4)
+
+
+def test_autocast_changes_nothing() -> None:
+    system = GridSystem(*random_system(20, 30, np.random.default_rng(2)))
+    b = torch.rand(20, 30, 2, generator=torch.Generator().manual_seed(0))
+    expected = system.solve(b)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(system.solve(b), expected)

@@ -164,8 +164,9 @@ class GridSystem:
         self._size = (height, width)
         self._levels = list(_factorised(_Tiling(rows, columns, (height + 1) // rows - 1, (width + 1) // columns - 1), entries))
 
+    @torch.autocast("cpu", enabled=False)
     def solve(self, b: Tensor) -> Tensor:
-        """(H, W, K) right-hand sides, 0 or more -> (H, W, K) float32 solutions."""
+        """(H, W, K) right-hand sides, 0 or more -> (H, W, K) float32 solutions, also where the networks run in less."""
         height, width = self._size
         x = torch.zeros(height * width + 1, b.shape[-1])  # the last row lies outside
         whole = x[:-1].view(height, width, -1)
