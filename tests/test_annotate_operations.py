@@ -158,6 +158,7 @@ def test_runs_that_do_not_fit_are_refused(runs: list[int], reason: str) -> None:
         mask_of_runs(runs, (2, 3))
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_difference_leads_there_and_back(data: st.DataObject) -> None:
     shape = data.draw(array_shapes(min_dims=2, max_dims=2, max_side=9))
@@ -225,6 +226,7 @@ def state(*ids: int) -> State:
     return State(np.array([ids], dtype=np.uint16), {i: Label(i, i) for i in ids if i})
 
 
+@pytest.mark.slow
 def test_a_journal_that_was_cut_anywhere_goes_on_from_its_last_whole_record(tmp_path: Path) -> None:
     path, sizes, states = tmp_path / "a.journal", [0], [state(0, 0, 0)]
     history = History(path, (1, 3))

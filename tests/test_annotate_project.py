@@ -151,6 +151,7 @@ def test_classes_of_a_file(tmp_path: Path) -> None:
             read_classes(_classes(tmp_path, text))
 
 
+@pytest.mark.slow
 def test_what_the_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = make_photos(tmp_path / "photos", 1)
     assert "--host" in refused(capsys, "annotate", photos, "--host", "0.0.0.0", "-o", tmp_path / "p")

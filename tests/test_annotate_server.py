@@ -29,6 +29,7 @@ def here(tmp_path: Path) -> Iterator[Site]:
 
 
 # --------------------------------------------------------------------------------------------------------------------------- work
+@pytest.mark.slow
 def test_a_photo_opens_proposed_and_a_stroke_is_pinned_while_the_rest_follows(here: Site) -> None:
     key = here.keys[0]
     here.opened(key)
@@ -44,6 +45,7 @@ def test_a_photo_opens_proposed_and_a_stroke_is_pinned_while_the_rest_follows(he
     assert (ids_of(painted).ravel()[stroke] == told["next"]).all() and np.array_equal(pins_of(painted).ravel(), stroke)
 
 
+@pytest.mark.slow
 def test_undo_and_redo_of_everything_over_a_restart(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 1)
     with site(photos, tmp_path / "project") as one:
@@ -177,6 +179,7 @@ def test_writing_from_another_page_is_refused(here: Site, headers: dict[str, str
     assert here.services.project.session(here.keys[0]).revision == before
 
 
+@pytest.mark.slow
 def test_without_the_token_nothing_is_answered(here: Site) -> None:
     here.client.cookies.clear()
     for path in ("/", "/api/project", "/api/events", "/static/main.js", "/?token=wrong"):

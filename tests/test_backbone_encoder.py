@@ -153,6 +153,7 @@ def test_a_model_goes_on_with_a_backbone_beside_its_stem(tmp_path: Path, weights
         torch.testing.assert_close(encoder.stem.state_dict()[name], value)
 
 
+@pytest.mark.slow
 def test_the_adapter_learns_faster_and_the_backbone_is_in_no_group(tmp_path: Path, weights: Path) -> None:
     config = load_config("finetune", [*overrides(tiny_pipeline(tmp_path), weights), "image_encoder.adapter_lr=3"])
     stage = DiffusionStage(config)  # type: ignore[arg-type]

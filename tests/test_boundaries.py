@@ -144,6 +144,7 @@ def test_one_pixel() -> None:
     assert spread(one, picture) == one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height, width", [(300, 300), (200, 500)])
 def test_above_the_walkers_size_points_count_and_borders_are_sharp(height: int, width: int) -> None:
     assert height * width > WALKER_PIXELS

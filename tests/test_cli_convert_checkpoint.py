@@ -254,6 +254,7 @@ def test_wrong_options(capsys: pytest.CaptureFixture[str], tmp_path: Path, small
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_other_files(capsys: pytest.CaptureFixture[str], tmp_path: Path, sources: Sources) -> None:
     assert "nowhere.pt', which does not exist" in refused(capsys, "convert-checkpoint", tmp_path / "nowhere.pt", "-o", tmp_path / "m")
     other = save(tmp_path / "unet.pt", sources.unet.state_dict())

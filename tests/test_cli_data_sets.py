@@ -69,6 +69,7 @@ def test_check_says_what_is_wrong_per_file(capsys: pytest.CaptureFixture[str], t
     done(capsys, "data", "check", "--data", spec, "--ignore", "broken-file", "--ignore", "missing-file")
 
 
+@pytest.mark.slow
 def test_check_refuses_what_is_no_data_set(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "data: expected FORMAT" in refused(capsys, "data", "check", "--data", "voc:x")
     assert "does not exist" in refused(capsys, "data", "check", "--data", f"labels:{tmp_path / 'nowhere'}")
@@ -96,6 +97,7 @@ def test_convert_says_what_it_wrote_and_what_is_lost(capsys: pytest.CaptureFixtu
     assert {f"images/validation/{stem}.jpg" for stem in stems} < files_in(tmp_path / "ade")
 
 
+@pytest.mark.slow
 def test_convert_refuses_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data_trees.coco(tmp_path / "coco")
     args = ["data", "convert", "--data", f"coco-panoptic:{tmp_path / 'coco'}"]

@@ -195,6 +195,7 @@ def test_other_methods_stand_in_the_same_table(capsys: pytest.CaptureFixture[str
     assert "partials: expected a partial map of each photo" in refused(capsys, *args, "walker")
 
 
+@pytest.mark.slow
 def test_a_saved_mask2former_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="transformers is not installed (the extra `segmenters`)")
     from query_folder import query_folder

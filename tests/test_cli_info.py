@@ -11,6 +11,7 @@ from ldmseg import __version__
 from ldmseg.errors import InputError
 
 
+@pytest.mark.slow
 def test_what_a_model_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tiny_pipeline(tmp_path / "model")
     facts = done(capsys, "info", folder, "--json").json()

@@ -44,6 +44,7 @@ def inpaint(capsys: pytest.CaptureFixture[str], model: Path, *args: object) -> R
     return done(capsys, "inpaint", "--model", model, "--device", "cpu", *args)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "ids"), [("auto", (3, 7)), ("condition", (300, 2)), ("project", (1, 2**24 - 1)), ("resample", (4, 5))])
 def test_what_is_given_stays_and_the_rest_is_filled(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path, method: str, ids: tuple[int, ...]
@@ -93,6 +94,7 @@ def test_refining_keeps_what_is_certain(capsys: pytest.CaptureFixture[str], tmp_
     assert not np.array_equal(ids, rough.ids)
 
 
+@pytest.mark.slow
 def test_an_ensemble_tells_how_sure_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     given = partial_map(3, 7)
     args = [photo(tmp_path / "a.png"), "--partial", label(tmp_path / "given.png", given), "-o", tmp_path / "out", "--ensemble-size", 3]
@@ -171,6 +173,7 @@ def test_more_segments_than_the_model_has_ids(capsys: pytest.CaptureFixture[str]
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_model_without_partial_map_channels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tiny_pipeline(tmp_path / "model", partial=False)
     a, given = photo(tmp_path / "a.png"), label(tmp_path / "given.png", partial_map(1))
@@ -180,6 +183,7 @@ def test_a_model_without_partial_map_channels(capsys: pytest.CaptureFixture[str]
     assert (open_root(tmp_path / "out")[0].read_map().ids[partial_map(1).ids > 0] == 1).all()
 
 
+@pytest.mark.slow
 def test_strokes_on_a_layer_come_back_in_their_colours(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     layer = np.zeros((HEIGHT, WIDTH, 4), dtype=np.uint8)
     colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
@@ -208,6 +212,7 @@ def test_a_white_paper_is_told_and_left_out_on_request(capsys: pytest.CaptureFix
     assert "--unknown: expected a colour" in refused(capsys, "inpaint", *args, "--unknown", "paper")
 
 
+@pytest.mark.slow
 def test_a_jpeg_is_refused_and_can_be_cleaned(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     drawn = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
     drawn[4:20, 4:20], drawn[4:20, 24:36] = (255, 0, 0), (0, 0, 255)

@@ -63,6 +63,7 @@ def test_samples_may_see_the_photo_mirrored(capsys: pytest.CaptureFixture[str], 
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_writes_maps_overlays_and_one_json(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     folder, output = tmp_path / "photos", tmp_path / "new" / "out"
     photo(folder / "b.png", 40, 24, seed=1)
@@ -131,6 +132,7 @@ def test_thresholds_reach_the_pipeline(capsys: pytest.CaptureFixture[str], tmp_p
     assert segment(capsys, model, path, "-o", tmp_path / "full", "--overlap-threshold", 0.0, "--json").json()["images"][0]["segments"]
 
 
+@pytest.mark.slow
 def test_the_json_tells_where_the_maps_come_from(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     args = [photo(tmp_path / "a.png"), "--seed", 5, "--sampler", "ddim", "--no-overlay"]
     infos = []
@@ -160,6 +162,7 @@ def test_images_keep_their_numbers(capsys: pytest.CaptureFixture[str], tmp_path:
     assert [record.image_id for record in open_root(tmp_path / "more")] == [2, 139, 785, 1, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (10000, 3), (3, 2000)])
 def test_odd_sizes(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path, width: int, height: int) -> None:
     path = photo(tmp_path / "a.png", width, height)
@@ -217,6 +220,7 @@ def test_unknown_devices(capsys: pytest.CaptureFixture[str], tmp_path: Path, mod
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_models_that_are_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     a = photo(tmp_path / "a.png")
     (tmp_path / "empty").mkdir()
@@ -226,6 +230,7 @@ def test_models_that_are_none(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["unet", "mask_autoencoder", "image_encoder"])
 @pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "config"])
 def test_damaged_models(capsys: pytest.CaptureFixture[str], tmp_path: Path, part: str, damage: str) -> None:
@@ -258,6 +263,7 @@ def _disk_is_full_after(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
     monkeypatch.setattr(atomic, "sync", sync)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [0, 1, 2])
 def test_a_full_disk_leaves_nothing_half_written(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path, files: int
@@ -273,6 +279,7 @@ def test_a_full_disk_leaves_nothing_half_written(
             picture.load()
 
 
+@pytest.mark.slow
 def test_what_was_done_before_an_interruption_is_listed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path
 ) -> None:

@@ -68,6 +68,7 @@ def test_keys_of_inference_are_found_too() -> None:
         load_config("finetune", ["num_inference_steps=5"])
 
 
+@pytest.mark.slow
 def test_the_reference_of_keys_is_current() -> None:
     docs = Path(__file__).resolve().parents[1] / "docs"
     script = runpy.run_path(str(docs / "config_reference.py"))

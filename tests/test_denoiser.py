@@ -185,6 +185,7 @@ def test_wrong_inputs_are_named() -> None:
         plain.predict(x, 3, image, x[:, :2])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_cross_attention_reads_the_tokens() -> None:
     denoiser = tiny(cross_attention=True, cross_attention_dim=6)

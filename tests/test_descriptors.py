@@ -84,6 +84,7 @@ def test_an_image_is_clips_embedding_of_it(clip: Path) -> None:
     assert descriptor.length == 1 and trained(descriptor) == set()  # the widths agree: nothing to learn
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_patches_begin_with_the_image(clip: Path) -> None:
     one, all_ = build("clip-image", clip, PROJECTED), build("clip-image", clip, PROJECTED, patches=True)

@@ -270,6 +270,7 @@ def made(*cases: Case, methods: tuple[str, ...] = ("condition", "nearest")) -> I
     return InpaintingReport(tuple(scores), 1, {})
 
 
+@pytest.mark.slow
 def test_curves_show_the_figures() -> None:
     report = made(*make_cases(["blocks", "points"], drop_rates=[0.9, 0.1], block_sizes=[16, 32]))
     figure = curves(report, "title")

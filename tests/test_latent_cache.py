@@ -96,6 +96,7 @@ def test_it_holds_what_the_encoder_gives(dtype: Any, tolerance: float, world: Wo
     assert files_in(tmp_path) == {"manifest.json", *SHARDS[:2]}
 
 
+@pytest.mark.slow
 def test_the_manifest_tells_everything(world: World) -> None:
     manifest = json.loads((world.cache / "manifest.json").read_text())
     assert manifest["encoder"]["class_name"] == "FrozenImageEncoder" and len(manifest["encoder"]["weights_sha256"]) == 64

@@ -123,6 +123,7 @@ def test_only_a_map_forwards_to_later_rows() -> None:
     assert wrong == ["ldmseg.panoptic"]
 
 
+@pytest.mark.slow
 def test_some_parts_never_meet() -> None:
     wrong = [
         f"{where(name, found.line)}: {part(name)} imports {found.module}"

@@ -83,6 +83,7 @@ def test_weights_are_loaded_strictly(folders: dict[str, Path], tmp_path: Path) -
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
 
 
+@pytest.mark.slow
 def test_what_is_no_such_checkpoint_is_said(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected a model of type mask2former in .*, got eomt"):
         QuerySegmenter.from_pretrained("mask2former", str(folders["eomt"]))

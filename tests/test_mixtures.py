@@ -106,6 +106,7 @@ def test_a_mixture_that_cannot_be_is_refused(train: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_check_says_what_a_mixture_holds(capsys: pytest.CaptureFixture[str], photos: str) -> None:
     say_labelling(photos, "things_only")
     sets = f"data.train=[{{data: 'scenes:5'}}, {{data: '{photos}', weight: 3}}]"

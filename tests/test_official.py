@@ -367,6 +367,7 @@ def test_networks_that_do_not_belong_together(tmp_path: Path, sources: Sources) 
     assert "unet: expected 3 output channels, the mask latents', got 4" in refusal(save(tmp_path / "model.pt", entries))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(tmp_path: Path, sources: Sources, bad: float) -> None:
     entries = stage_2(sources)

@@ -63,6 +63,7 @@ def test_a_full_mask_has_clips_own_logits(clip: Path, photo: torch.Tensor, layer
     np.testing.assert_allclose(classes.probabilities(photo, full), expected.softmax(-1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_layers_size_of_the_published_models_passes_too(photo: torch.Tensor, clip: Path, tmp_path: Path) -> None:
     """12 layers, of which 3 have tokens for segments by default."""
     config = CLIPConfig.from_pretrained(clip)

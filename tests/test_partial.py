@@ -92,6 +92,7 @@ def test_training_sees_every_kind_and_density() -> None:
     assert max(shares) > 0.7
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.sampled_from([2, 4, 8]))
 @settings(max_examples=40)
 def test_a_cell_is_filled_with_its_own_nearest_ids(seed: int, share: float, size: int) -> None:

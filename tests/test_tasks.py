@@ -332,6 +332,7 @@ def test_a_model_of_segments_learns_other_tasks(tmp_path: Path, autoencoder: Pat
         validate_config({**values, "descriptors": {}})
 
 
+@pytest.mark.slow
 def test_segments_alone_are_trained_as_before(autoencoder: Path) -> None:
     """One task has no tokens, and its samples do not depend on there being others."""
     alone = stage(autoencoder, tasks={"panoptic": 1}, descriptors={})

@@ -204,6 +204,7 @@ def test_stage_two_ends_with_a_pipeline_that_segments(autoencoder: Path, tmp_pat
     assert LDMSegPipeline.from_pretrained(again).unet.config["mask_channels"] == 4
 
 
+@pytest.mark.slow
 def test_random_ids_cannot_be_cached(autoencoder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cache: expected false with id_policy random"):
         load_config(_write(tmp_path, DIFFUSION, id_policy="random"))

@@ -73,6 +73,7 @@ class OneMap:
         return "photo.png"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known_rate", [0.0, 1.0])
 def test_the_unlabelled_of_a_things_only_set_teaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known_rate: float) -> None:
     """Whatever the network says there: the loss does not hear of it, with a partial map or without."""
