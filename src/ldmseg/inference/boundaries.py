@@ -42,6 +42,7 @@ class BoundarySettings:
         far: from this distance on it is trusted no more.
         hidden: a new segment all of whose pixels are nearer to given ones than this would have been given a label.
         small: a new segment beside given ones that covers less than this share of the square of the shorter side is a speck.
+        dense: if every unknown pixel is nearer to given ones than this, the drawing is not trusted at all: photo and labels say as much.
     """
 
     contrast: float = 50.0
@@ -52,6 +53,7 @@ class BoundarySettings:
     far: float = 1 / 4
     hidden: float = 1 / 3
     small: float = 1 / 64
+    dense: float = 3 / 20
 
 
 DEFAULT = BoundarySettings()
@@ -96,7 +98,7 @@ def refine_boundaries(
 
     Every pixel goes to the segment in which a random walk over the photo most probably ends (`random_walk`). Given pixels are its seeds and
     the drawing is its prior. The trust in the drawing grows with the distance from its borders and from given pixels, because the photo and
-    the labels are more exact near them. Among dense labels no trust is left, and the result is that of `spread`. New segments that would
+    the labels are more exact near them. Among dense labels there is no trust, and the result is that of `spread`. New segments that would
     have been given a label are dropped. For a large photo, the walk is computed on a smaller picture, and along the borders found there
     the pixels are flooded over the gradient (the watershed of Beucher and Meyer).
 
@@ -174,6 +176,8 @@ def _walked(view: _View, settings: BoundarySettings) -> NDArray[np.integer]:
 def _confidence(view: _View, known: NDArray[np.bool_], settings: BoundarySettings) -> NDArray[np.float64]:
     """(H, W) distance from the drawing's borders and from given pixels, 0..far - near; 0 where nothing, or nothing likely, is drawn."""
     away = ndimage.distance_transform_edt(~known) / view.unit if known.any() else np.full(known.shape, np.inf)  # from a given pixel
+    if away.max() < settings.dense:
+        return np.zeros(known.shape)
     depth = distance_inside(view.drawn) / view.unit
     confidence = np.minimum(np.minimum(depth, away), settings.far) - settings.near
     confidence[view.drawn == VOID] = 0
