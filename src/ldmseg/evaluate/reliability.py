@@ -177,6 +177,7 @@ def draw_reliability(results: Sequence[tuple[str, ConfidenceResult]], path: str 
         raise InputError("results: expected at least one, got none")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(3.6 * len(results), 4.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -192,5 +193,6 @@ def draw_reliability(results: Sequence[tuple[str, ConfidenceResult]], path: str 
         upper.set(title=f"{name}\n{figures}", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
         lower.bar(centres, [b.count / max(1, result.count) for b in filled], width, color="0.6")
         lower.set(xlabel="confidence", ylabel="share", yscale="log")
+        lower.yaxis.set_minor_formatter(NullFormatter())
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
