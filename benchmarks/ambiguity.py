@@ -43,6 +43,8 @@ from ldmseg.evaluate.ambiguity import (
     summarize,
 )
 from ldmseg.evaluate.reliability import draw_reliability
+from ldmseg.images import load_images
+from ldmseg.inference.finish import with_borders
 from ldmseg.metrics import covering
 from ldmseg.metrics.confidence import ConfidenceQuality, ConfidenceResult, right_pixels, right_segments
 
@@ -79,7 +81,9 @@ def of_model(pipe: LDMSegPipeline, samples: int, steps: int | None) -> Method:
         for person in people:
             pixels.update(out.confidence[0], right_pixels(out.maps[0], person), person.ids != 0)
             segments.update([s.score for s in out.maps[0].segments], right_segments(out.maps[0], person))
-        answers = {"model": compare_answers(out.samples[0], people), "model_consensus": compare_answers(out.maps, people)}
+        photo = load_images(image)[0]
+        drawn = [with_borders(sample, photo, None, pipe.options) for sample in out.samples[0]]  # as the consensus is
+        answers = {"model": compare_answers(drawn, people), "model_consensus": compare_answers(out.maps, people)}
         return {"answers": _told(answers), "pixels": pixels.to_dict(), "segments": segments.to_dict(), "cpu_seconds": seconds}
 
     return Method("model", json.dumps([commit(), model(pipe), samples, steps, torch.__version__], sort_keys=True), answer)

@@ -22,7 +22,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from _results import command_line, write_result
 from _set_decoder import EVERY, RivalSegmenter, RivalStage
 from inpainting import Shrunk
@@ -35,6 +37,8 @@ from ldmseg.data.cases import Case
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.data.feature_writer import FeatureSettings, build_feature_cache
 from ldmseg.evaluate import evaluate, evaluate_inpainting
+from ldmseg.inference.boundaries import refine_boundaries
+from ldmseg.metrics.panoptic_quality import PanopticQuality, Stat
 from ldmseg.segmenters import RegionSegmenter
 from ldmseg.segmenters.queries import PUBLISHED
 from ldmseg.training.loop import train
@@ -44,7 +48,7 @@ MODELS: dict[str, type[DiffusionStage]] = {"diffusion": DiffusionStage, "rival":
 LEARNING_RATES = {"diffusion": 6e-4, "rival": 5e-4}
 CASES = {"points": Case("points", 1.0)}
 SIDE = 288
-OVERFIT_STEPS = 700
+OVERFIT_STEPS = 1500
 TIMED_STEPS = 8
 
 
@@ -117,18 +121,42 @@ def seconds_per_step(stage: DiffusionStage) -> float:
 
 
 def overfit(arguments: argparse.Namespace) -> None:
-    """The rival on 8 scenes, without partial maps and mirroring: it must be able to draw what it has seen."""
-    run = arguments.work / "overfit"
-    fixed = ("data.train=scenes:8:train", "data.val=scenes:8:train", "data.resize=square", "data.windows=null", "data.flip=false")
-    alone = (*fixed, "partial.rate=0", "validation.limit=8", f"data.features={arguments.work / 'overfit-features'}")
+    """The rival on 8 scenes, without partial maps and mirroring: it must be able to draw what it has seen.
+
+    Beside it the true masks as its 32 x 32 cells can hold them: the most that a drawing and the border step after it can reach.
+    """
+    run, count = arguments.work / "overfit", 8
+    fixed = (
+        f"data.train=scenes:{count}:train",
+        f"data.val=scenes:{count}:train",
+        "data.resize=square",
+        "data.windows=null",
+        "data.flip=false",
+    )
+    alone = (*fixed, "partial.rate=0", f"data.features={arguments.work / 'overfit-features'}")
     config = configuration(arguments, "rival", 0, OVERFIT_STEPS, *alone)
     cache_features(config)
     stage = RivalStage(config)
-    train(stage, stage.config, run)
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    pq = round(100 * next(line["val_pq"] for line in lines if "val_pq" in line), 2)
-    write_json(arguments.work / "overfit.json", {"scenes": 8, "steps": OVERFIT_STEPS, "pq": pq}, indent=2)
-    print("overfit", pq, flush=True)
+    train(stage, stage.config, run, on_step=lambda step, line: print("overfit", step, round(line["loss"], 4), flush=True))
+    figures: dict[str, Any] = {"scenes": count, "steps": OVERFIT_STEPS}
+    for boundaries in ("drawn", "photo"):
+        rival = evaluate(stage.segmenter(boundaries=boundaries), stage.val_data).quality.all
+        true = true_cells(stage.val_data, boundaries)
+        figures[f"boundaries {boundaries}"] = {"rival": round(100 * rival.pq, 2), "true masks in cells": round(100 * true.pq, 2)}
+    print(figures, flush=True)
+    write_result("rival_overfit", figures, command_line())
+
+
+def true_cells(data: PanopticDataset, boundaries: str, cells: int = 32) -> Stat:
+    """Quality of the true masks of which each of cells x cells holds a share, as the rival's mask features do."""
+    quality = PanopticQuality()
+    for index in range(len(data)):
+        truth = data.map(index)
+        masks = torch.from_numpy(truth.ids == np.array([s.id for s in truth.segments])[:, None, None])[None].float()
+        shares = F.interpolate(F.adaptive_avg_pool2d(masks, cells), masks.shape[-2:], mode="bilinear")[0]
+        drawn = truth.with_ids(np.array([s.id for s in truth.segments])[shares.argmax(0).numpy()])
+        quality.update(drawn if boundaries == "drawn" else refine_boundaries(drawn, data.image(index), np.zeros_like(drawn.ids)), truth)
+    return quality.compute().all
 
 
 def read(file: Path) -> Any:
@@ -211,7 +239,6 @@ def measure(arguments: argparse.Namespace) -> None:
             table.setdefault(task, {}).setdefault(name, {}).setdefault(method, []).append(row)
     figures = {
         "plan": read(work / "plan.json"),
-        "overfit": read(work / "overfit.json") if (work / "overfit.json").is_file() else None,
         "trainings": {model: [read(work / f"{model}-{seed}" / "cost.json") for seed in arguments.seeds] for model in MODELS},
         "training_scenes": arguments.scenes,
         "images": {name: len(data) for name, data in sets.items()},

@@ -13,9 +13,11 @@ from ldmseg.data.datasets import SceneDataset
 from ldmseg.data.partial import drop_blocks
 from ldmseg.errors import InputError
 from ldmseg.evaluate.reliability import draw_reliability, measure_confidence
+from ldmseg.images import load_images
 from ldmseg.inference.ensemble import consensus
+from ldmseg.inference.finish import with_borders
 from ldmseg.metrics.confidence import ConfidenceQuality
-from ldmseg.options import InferenceOptions
+from ldmseg.options import Boundaries, InferenceOptions
 from ldmseg.panoptic import PanopticMap
 from ldmseg.pipeline import LDMSegOutput
 
@@ -25,9 +27,8 @@ SCENES = SceneDataset(3, 0, size=32, segments=(2, 4))
 class Noisy:
     """Samples are the labels, some of them with one segment merged into another."""
 
-    options = InferenceOptions(num_inference_steps=4)
-
-    def __init__(self, merged: tuple[bool, ...]) -> None:
+    def __init__(self, merged: tuple[bool, ...], boundaries: Boundaries = "drawn") -> None:
+        self.options = InferenceOptions(num_inference_steps=4, boundaries=boundaries)
         self.merged = merged
         self.given: list[PanopticMap] = []
 
@@ -38,7 +39,8 @@ class Noisy:
         other = PanopticMap(np.where(target.ids == high, low, target.ids))
         samples = tuple(other if m else target for m in self.merged)
         agreed = consensus(samples)
-        return LDMSegOutput(maps=[agreed.map], confidence=[agreed.confidence], samples=[samples])
+        found = with_borders(agreed.map, load_images(image)[0], None, self.options)
+        return LDMSegOutput(maps=[found], confidence=[agreed.confidence], samples=[samples])
 
     def inpaint(self, image: NDArray[np.uint8], partial: PanopticMap, **options: Any) -> LDMSegOutput:
         self.given.append(partial)
@@ -65,6 +67,12 @@ def test_a_consensus_of_mostly_wrong_samples_is_wrong_where_it_is_less_sure() ->
     assert report.pixels.auroc is not None
     assert report.pixels.auroc > 0.5
     assert report.segments.count == sum(len(SCENES.map(i)) - 1 for i in range(3))
+
+
+def test_single_samples_get_the_border_step_that_the_consensus_has() -> None:
+    report = measure_confidence(Noisy((False, False), "photo"), SCENES, ensemble_size=2)  # type: ignore[arg-type]
+    assert report.consensus[-1].quality.pq < 1  # the border step moved borders of true maps
+    assert report.gain == 0
 
 
 def test_completion_is_looked_at_where_nothing_was_given() -> None:

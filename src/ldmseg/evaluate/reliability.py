@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ldmseg.atomic import atomic_write
 from ldmseg.data.datasets import PanopticDataset
 from ldmseg.errors import InputError
+from ldmseg.images import load_images
 from ldmseg.inference.ensemble import consensus
+from ldmseg.inference.finish import with_borders
+from ldmseg.inference.known import KnownMap
 from ldmseg.metrics.confidence import ConfidenceQuality, ConfidenceResult, right_pixels, right_segments
 from ldmseg.metrics.covering import quality_matrix
 from ldmseg.metrics.panoptic_quality import PanopticQuality, Stat
@@ -36,6 +40,8 @@ class ConsensusQuality:
 @dataclass(frozen=True)
 class ConfidenceReport:
     """What K samples of each image are worth together.
+
+    Every map that is compared has the pipeline's border step, single samples too: their difference is what the vote earns.
 
     Attributes:
         samples: (K,) the quality of the first sample of every image, of the second, ...
@@ -114,11 +120,20 @@ def measure_confidence(
         started = time.monotonic()
         out = pipe(image, **options) if given is None else pipe.inpaint(image, given, **options)
         seconds += time.monotonic() - started
-        tally.add(out, target, given)
+        tally.add(out, target, given, _finisher(pipe, image, given))
         if on_progress is not None:
             on_progress(index + 1, count)
     settings = {"ensemble_size": ensemble_size, "steps": pipe.options.num_inference_steps if steps is None else steps, "seed": seed}
     return tally.report(count, seconds / count, settings)
+
+
+Finisher = Callable[[PanopticMap], PanopticMap]
+"""A map as drawn -> with the pipeline's border step."""
+
+
+def _finisher(pipe: LDMSegPipeline, image: NDArray[np.uint8], given: PanopticMap | None) -> Finisher:
+    photo, known = load_images(image)[0], None if given is None else KnownMap.of(given)
+    return lambda pmap: with_borders(pmap, photo, known, pipe.options)
 
 
 class _Tally:
@@ -132,17 +147,18 @@ class _Tally:
         self.pixels, self.segments, self.alone = (ConfidenceQuality(bins) for _ in range(3))
         self.scored = True
 
-    def add(self, out: LDMSegOutput, target: PanopticMap, given: PanopticMap | None) -> None:
+    def add(self, out: LDMSegOutput, target: PanopticMap, given: PanopticMap | None, finish: Finisher) -> None:
         """One image's ensemble."""
         assert out.samples is not None and out.confidence is not None  # an ensemble has them
-        found, samples = out.maps[0], out.samples[0]
+        found, drawn = out.maps[0], out.samples[0]
+        samples = [finish(sample) for sample in drawn]
         fixed = set() if given is None else {s.id for s in given.segments}
         counted = (target.ids != VOID) & (True if given is None else given.ids == VOID)
         for quality, sample in zip(self.single, samples, strict=True):
             quality.update(sample, target)
         self.best.update(samples[int(quality_matrix(samples, [target]).argmax())], target)
         for size, quality in self.together.items():
-            quality.update(found if size == len(samples) else consensus(samples[:size], fixed_ids=fixed).map, target)
+            quality.update(found if size == len(drawn) else finish(consensus(drawn[:size], fixed_ids=fixed).map), target)
         self.pixels.update(out.confidence[0], right_pixels(found, target), counted)
         new = [s.id not in fixed for s in found.segments]
         self.segments.update([s.score for s in found.segments], right_segments(found, target), new)

@@ -55,7 +55,7 @@ def finish(
     """
     maps = [mirror(pmap, sample.axes) for pmap, sample in zip(drawn, samples, strict=True)]
     if len(maps) == 1:
-        return Answer(_apart(_bordered(maps[0], image, known, options), known, options))
+        return Answer(with_borders(maps[0], image, known, options))
     fixed = maps if samples[0].task == "semantic" else [] if known is None else [known.map]  # a category has one id in all samples
     agreed = consensus(maps, fixed_ids={s.id for pmap in fixed for s in pmap.segments})
     pmap = _bordered(agreed.map, image, known, options)
@@ -82,6 +82,15 @@ def with_names(answer: Answer[PanopticMap], classes: Classes, image: Tensor, kno
     """The answer with a category for each segment of its map; confidence and samples stay those of the segments as drawn."""
     given = () if known is None else {s.id for s in known.map.segments}
     return replace(answer, map=named(answer.map, classes.probabilities(image, answer.map), classes.categories, given))
+
+
+def with_borders(pmap: PanopticMap, image: Tensor, known: KnownMap | None, options: InferenceOptions) -> PanopticMap:
+    """A map as drawn -> after the border step and the division into components, so far as they are asked for.
+
+    Args:
+        image: (3, H, W) the photo as it is, uint8 or floats in 0..1.
+    """
+    return _apart(_bordered(pmap, image, known, options), known, options)
 
 
 def _bordered(pmap: PanopticMap, image: Tensor, known: KnownMap | None, options: InferenceOptions) -> PanopticMap:
