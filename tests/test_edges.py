@@ -33,13 +33,19 @@ def test_gradient_is_scipys(height: int, width: int) -> None:
 
 
 @pytest.mark.slow
-@given(st.integers(1, 30), st.integers(1, 30), st.floats(0, 1), st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
-def test_flooding_the_rest_alone_is_flooding_all(height: int, width: int, share: float, seed: int) -> None:
-    """On noise, where no two gradients are the same."""
+@given(st.integers(1, 30), st.integers(1, 30), st.floats(0, 1), st.booleans(), st.integers(0, 2**32 - 1))
+@settings(max_examples=200, deadline=None)
+def test_flooding_the_rest_alone_is_flooding_all(height: int, width: int, share: float, in_a_box: bool, seed: int) -> None:
+    """On noise, where no two gradients are the same. What is undecided lies anywhere, or in one box."""
     photo, rng = noise(height, width, seed), np.random.default_rng(seed)
     blocks = np.kron(rng.integers(1, 5, (-(-height // 6), -(-width // 6))), np.ones((6, 6), dtype=int))[:height, :width]
-    settled = np.where(rng.random((height, width)) < share, blocks, VOID)
+    decided = rng.random((height, width)) < share
+    if in_a_box:
+        (top, bottom), (left, right) = (sorted(rng.integers(0, side + 1, 2)) for side in (height, width))
+        inside = np.zeros_like(decided)
+        inside[top:bottom, left:right] = True
+        decided |= ~inside
+    settled = np.where(decided, blocks, VOID)
     settled.flat[0] = 9
     found = flood(photo, settled)
     assert np.array_equal(found, watershed(gradient(photo), settled))

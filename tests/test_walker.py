@@ -28,12 +28,16 @@ def test_without_a_prior_it_is_scikit_images_walker(case: Case, contrast: float)
         assert np.moveaxis(found, -1, 0) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_prior_is_the_solution_of_gradys_system() -> None:
+@pytest.mark.parametrize("given", ["two corners", "all but a hole"])
+def test_the_prior_is_the_solution_of_gradys_system(given: str) -> None:
     """A dense solution of (L_U + T) x = -B m + T p on a small photo."""
     rng = np.random.default_rng(0)
     photo = rng.integers(90, 110, (5, 7, 3), dtype=np.uint8)
     seeds = np.full((5, 7), -1)
     seeds[0, 0], seeds[4, 6] = 0, 1
+    if given == "all but a hole":  # only the hole's equations are solved
+        seeds = rng.integers(0, 2, (5, 7))
+        seeds[2:4, 1:4] = -1
     prior, trust = rng.dirichlet(np.ones(3), (5, 7)), rng.uniform(0, 0.1, (5, 7))
     lab = rgb2lab(photo).reshape(35, 3)
     laplacian = np.zeros((35, 35))

@@ -249,6 +249,12 @@ def run_ends(ids: NDArray[np.integer]) -> NDArray[np.intp]:
     return np.append((flat[1:] != flat[:-1]).nonzero()[0], flat.size - 1)
 
 
+def extent(mask: NDArray[np.generic]) -> tuple[slice, slice] | None:
+    """The rows and columns that hold all pixels of a (H, W) array that are not 0; None if there is none."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)) if rows.size else None
+
+
 def nearest_indices(size: int, target: int) -> NDArray[np.intp]:
     """(target,) source index whose pixel lies under each target pixel's centre."""
     return np.minimum(((np.arange(target) + 0.5) * size / target).astype(np.intp), size - 1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldmseg.errors import InputError
-from ldmseg.panoptic import VOID, nearest_indices
+from ldmseg.panoptic import VOID, extent, nearest_indices
 
 Cells = NDArray[np.uint16]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -90,12 +90,11 @@ def runs_of_mask(mask: NDArray[np.bool_]) -> list[int]:
 def encode_difference(before: Cells, after: Cells) -> bytes:
     """What leads from one array to the other, and back again: the box that holds every change, and both XORed in it, compressed."""
     changed = before ^ after
-    rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
+    box = extent(changed)
+    if box is None:
         return b""
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    head = np.array([top, bottom, left, right], dtype="<u4").tobytes()
-    return head + zlib.compress(np.ascontiguousarray(changed[top:bottom, left:right], dtype="<u2").tobytes(), level=1)
+    head = np.array([end for side in box for end in (side.start, side.stop)], dtype="<u4").tobytes()  # top, bottom, left, right
+    return head + zlib.compress(np.ascontiguousarray(changed[box], dtype="<u2").tobytes(), level=1)
 
 
 def apply_difference(cells: Cells, difference: bytes) -> Cells:

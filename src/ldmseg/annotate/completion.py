@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from ldmseg.annotate.cells import ids_of, packed, pins_of
 from ldmseg.annotate.operations import Delete, Erase, Label, Operation, Paint, State, fresh_ids
 from ldmseg.palette import PALETTE, segment_colors
-from ldmseg.panoptic import VOID, PanopticMap
+from ldmseg.panoptic import VOID, PanopticMap, extent
 
 UNDER = 0.1
 """A segment that held at least this share of the painted pixels may give more of its own to the painted one."""
@@ -120,8 +121,8 @@ def question(state: State, edits: Edits, most: int) -> Question | None:
 
 def _near(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(H, W) pixels that a stroke reaches."""
-    rows, columns = (np.flatnonzero(area.any(axis=axis)) for axis in (1, 0))
-    length = float(np.hypot(np.ptp(rows) + 1, np.ptp(columns) + 1))
+    rows, columns = extent(area) or (slice(0, 0), slice(0, 0))
+    length = math.hypot(rows.stop - rows.start, columns.stop - columns.start)
     return ndimage.distance_transform_edt(~area) <= max(REACH * length, LEAST_REACH * min(area.shape))
 
 

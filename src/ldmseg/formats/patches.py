@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ldmseg.errors import InputError, quoted
+from ldmseg.panoptic import extent
 
 AT_A_TIME = 2**22
 """Crossings of edges and rows that are held in memory at once."""
@@ -33,10 +34,10 @@ class Patch:
     @classmethod
     def of(cls, mask: NDArray[np.bool_], top: int = 0, left: int = 0) -> Patch:
         """A mask without its empty margins."""
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if not rows.size:
+        box = extent(mask)
+        if box is None:
             return cls(top, left, np.zeros((0, 0), dtype=bool))
-        return cls(top + int(rows[0]), left + int(columns[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        return cls(top + box[0].start, left + box[1].start, mask[box])
 
     def clipped(self, height: int, width: int) -> Patch:
         """The part that lies in a picture of this size."""

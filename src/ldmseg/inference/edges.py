@@ -9,10 +9,13 @@ from scipy.ndimage import binary_dilation
 from skimage.color import rgb2xyz, xyz_tristimulus_values
 from skimage.segmentation import watershed
 
-from ldmseg.panoptic import VOID
+from ldmseg.panoptic import VOID, extent
 
 SMOOTHING = 0.7
 """Pixels: the standard deviation of the Gaussian before the gradient is taken, against the noise of a photo."""
+
+MARGIN = 5
+"""Pixels beyond the undecided ones that have a part in the flooding: one neighbour, and what its gradient depends on."""
 
 _DARK = 0.008856
 """Below this share of white, lightness is a line and not a cube root (CIE 1976)."""
@@ -46,10 +49,15 @@ def flood(photo: NDArray[np.uint8], settled: NDArray[np.integer]) -> NDArray[np.
         settled: ids, VOID where undecided; some must be decided.
     """
     undecided = settled == VOID
-    if not undecided.any():
+    box = extent(undecided)
+    if box is None:
         return settled
-    taking_part = binary_dilation(undecided)
-    return np.where(undecided, watershed(gradient(photo), np.where(taking_part, settled, VOID), mask=taking_part), settled)
+    box = tuple(slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in box)
+    taking_part = binary_dilation(undecided[box])
+    flooded = watershed(gradient(photo[box]), np.where(taking_part, settled[box], VOID), mask=taking_part)
+    found = settled.copy()
+    np.copyto(found[box], flooded, where=undecided[box])
+    return found
 
 
 def _smoothed(values: NDArray[np.float32], axis: int, half: tuple[float, ...]) -> NDArray[np.float32]:

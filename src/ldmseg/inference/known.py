@@ -22,7 +22,7 @@ from ldmseg.formats.id_png import rgb_to_ids
 from ldmseg.formats.label_png import ids_of
 from ldmseg.formats.painting import read_painting, too_many_hint
 from ldmseg.inference.cells import shrink_partial
-from ldmseg.panoptic import VOID, PanopticMap, Segment, present_ids, with_attributes
+from ldmseg.panoptic import VOID, PanopticMap, Segment, extent, present_ids, with_attributes
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,13 +212,16 @@ def _place_missing(ids: NDArray[np.int32], known: KnownMap, drawn: set[int]) -> 
     """Give each certain given segment that is not among the drawn ones a place in (H, W) `ids`."""
     marks, used = known.certain_ids, {s.id for s in known.map.segments}
     missing = sorted(set(present_ids(marks).tolist()) - {VOID} - drawn)
-    for host in sorted({int(i) for i in np.unique(ids[np.isin(marks, missing)])} - {VOID}) if missing else []:
-        inside = ids == host
-        on_host, counts = np.unique(marks[inside & (marks != VOID)], return_counts=True)
+    hosts = sorted({int(i) for i in np.unique(ids[np.isin(marks, missing)])} - {VOID}) if missing else []
+    for host in hosts:
+        box = extent(ids == host)
+        assert box is not None  # hosts are of `ids`
+        inside, on_box = ids[box] == host, marks[box]
+        on_host, counts = np.unique(on_box[inside & (on_box != VOID)], return_counts=True)
         if host not in used and on_host[counts.argmax()] in missing and counts.max() > 0.5 * counts.sum():
-            ids[inside] = on_host[counts.argmax()]
+            ids[box][inside] = on_host[counts.argmax()]
             continue
-        nearest = distance_transform_edt(~(inside & (marks != VOID)), return_distances=False, return_indices=True)
-        closest = marks[tuple(nearest)]
+        nearest = distance_transform_edt(~(inside & (on_box != VOID)), return_distances=False, return_indices=True)
+        closest = on_box[tuple(nearest)]
         taken = inside & np.isin(closest, missing)
-        ids[taken] = closest[taken]
+        ids[box][taken] = closest[taken]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ldmseg.inference.edges import lab
 from ldmseg.inference.grid_solver import GridSystem
+from ldmseg.panoptic import extent
 
 LEAST_WEIGHT = 1e-10
 """Added to every edge's weight, so that no pixel is cut off; scikit-image's."""
@@ -63,7 +64,19 @@ def random_walk(
     rows, columns = known.nonzero()
     b[rows, columns, seeds[rows, columns]] = 1
     diagonal[known] = 1
-    return GridSystem(torch.from_numpy(diagonal), torch.from_numpy(right), torch.from_numpy(down)).solve(b).numpy()
+    box = extent(~known)
+    if box is not None:  # seeds are coupled to nothing, so outside of it the right-hand sides are the solution
+        inside = b[box]
+        present = inside.flatten(0, 1).any(0).nonzero().flatten()  # the solution of zeros is zero
+        inside[..., present] = _system(diagonal, right, down, box).solve(inside[..., present])
+    return b.numpy()
+
+
+def _system(diagonal: NDArray[np.float64], right: NDArray[np.float64], down: NDArray[np.float64], box: tuple[slice, slice]) -> GridSystem:
+    """The equations of the pixels in a box."""
+    rows, columns = box
+    across, below = right[rows, columns.start : columns.stop - 1], down[rows.start : rows.stop - 1, columns]
+    return GridSystem(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (diagonal[box], across, below)))
 
 
 def edge_weights(photo: NDArray[np.uint8], contrast: float, smoothing: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
