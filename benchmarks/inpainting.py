@@ -1,23 +1,25 @@
 """Measure completion of partial maps: every kind, method and baseline on generated scenes and on photos, with curves.
 
     python benchmarks/inpainting.py --shared ../shared
+    python benchmarks/inpainting.py --page
 
 The block sizes are figure 9's, 16 to 256 px of an image of 512, in proportion: 4 to 64 px of a scene of 128, 8 to 128 px of a photo whose
 longer side is 256; the bundled model sees them at 128 x 128. The baseline `walker` is the border step without a network: what a method
 has above it, the network has earned; `--also-drawn` shows every method without that step. Part of it: `--data scenes`,
-`--methods condition`.
+`--methods condition`. The second command puts the committed results into docs/completion.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from _results import RESULTS, command_line, write_result
+from _results import RESULTS, command_line, fill, of_an_earlier_model, read_result, write_result
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -31,6 +33,7 @@ from ldmseg.evaluate.plots import draw_curves
 from ldmseg.formats.coco_json import Category
 from ldmseg.segmenters.baselines import Baseline
 
+PAGE = RESULTS.parents[1] / "docs" / "completion.md"
 FIGURE_9 = (16, 32, 64, 128, 256)  # px of 512
 PHOTO_SIDE = 256
 
@@ -106,6 +109,46 @@ def tell(name: str, report: InpaintingReport) -> None:
             print(f"{name}, {case.what}, {case.density}: {best} {100 * pq[best]:.1f} is above {own} {100 * pq[own]:.1f}", flush=True)
 
 
+# ------------------------------------------------------------------------------------------------------------------------- the page
+DATA = {"scenes": "generated scenes", "coco100": "photos of COCO"}
+COLUMNS = {
+    "condition, as drawn": "the network, borders as drawn",
+    "condition": "the network, with borders",
+    "walker": "walker alone",
+    "watershed": "watershed",
+    "nearest": "nearest",
+}
+"""Methods that the page shows, and how it calls them."""
+
+
+def page_text(result: Mapping[str, Any]) -> str:
+    """A table of the only data set of a result: PQ of every case, the best of each row bold."""
+    ((name, found),) = result["figures"].items()
+    rows: dict[str, dict[str, float]] = {}
+    for score in found["scores"]:
+        rows.setdefault(_given(score), {})[score["method"]] = 100 * score["pq"]
+    lines = [
+        f"{found['images']} {DATA[name]} whose longer side is {found['pixels_of_the_longer_side']} pixels, one seed, PQ in percent:",
+        "",
+        f"| given | {' | '.join(COLUMNS.values())} |",
+        f"|---|{'---:|' * len(COLUMNS)}",
+    ]
+    for given, by_method in rows.items():
+        shown = [f"{by_method[method]:.1f}" for method in COLUMNS]
+        best = max(shown, key=float)
+        lines.append(f"| {given} | {' | '.join(f'**{figure}**' if figure == best else figure for figure in shown)} |")
+    return "\n".join([*lines, *of_an_earlier_model(result)])
+
+
+def _given(score: Mapping[str, Any]) -> str:
+    kind, percent = score["kind"], round(100 * score.get("share", score.get("drop_rate", 0)))
+    if kind == "blocks":
+        return f"blocks of {score['block_size']} px, {percent} % dropped"
+    if kind in ("points", "strokes"):
+        return f"a {kind[:-1]} in {'every segment' if percent == 100 else f'{percent} % of the segments'}"
+    return f"{kind}, {percent} % of the {'image' if kind == 'boxes' else 'rows' if kind == 'scanlines' else kind}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default")
@@ -123,7 +166,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--pictures", type=Path, default=RESULTS.parents[1] / "docs" / "images")
     parser.add_argument("--name", default="inpainting", help="of the result's file")
+    parser.add_argument("--page", action="store_true", help="measure nothing; put the committed results into docs/completion.md")
     arguments = parser.parse_args()
+    if arguments.page:
+        for name in ("inpainting", "inpainting_photos"):
+            fill(PAGE, name, page_text(read_result(name)))
+        return
     pipe = LDMSegPipeline.from_pretrained(arguments.model).to(resolve_device(arguments.device))
     pipe.set_progress_bar_config(disable=True)
     figures: dict[str, Any] = {}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browsing import ARGUMENTS, CHROMIUM, make_scenes, process, served, window
+from browsing import make_scenes, process, served, window
 from PIL import Image
 from tiny import tiny_pipeline
 
@@ -20,21 +18,6 @@ from ldmseg.data.scenes import generate_scene
 from ldmseg.formats.coco_panoptic import CocoPanoptic
 
 pytestmark = pytest.mark.slow
-
-WANTED = bool(os.environ.get("LDMSEG_BROWSER"))
-"""Set by `.ci/run` and `make browser`: a missing browser is then a failure."""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if CHROMIUM is None and not WANTED:
-        pytest.skip("there is no Chromium (apt-get install chromium)")
-    assert CHROMIUM is not None, "there is no Chromium (apt-get install chromium)"
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; the extra `dev` has it")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

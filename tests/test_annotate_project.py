@@ -23,6 +23,7 @@ from ldmseg.annotate.run import Settings, make_server
 from ldmseg.annotate.security import Address
 from ldmseg.errors import InputError
 from ldmseg.formats.coco_panoptic import CocoPanoptic
+from ldmseg.formats.coco_panoptic_writer import CocoPanopticWriter
 
 
 def propose(project: Project, key: str) -> State:
@@ -70,6 +71,36 @@ def test_what_was_in_the_journal_only_is_saved_after_a_kill(tmp_path: Path) -> N
     again = Project(tmp_path / "labels", photos)
     again.recover()
     assert np.array_equal(CocoPanoptic.open(tmp_path / "labels" / "panoptic_drafts.json")[0].read_map().ids, state.cells & 0x7FFF)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_data_set_can_be_read_at_the_instant_when_a_map_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    photos = find_photos([make_photos(tmp_path / "photos", 2)])
+    project = Project(tmp_path / "labels", photos)
+    for photo in photos:
+        propose(project, photo.key)
+    project.save_all()
+    project.set_finished(photos[1].key, True)
+    first = project.session(photos[0].key)
+    first.answered(first.snapshot(), State(first.state.cells + 5), final=True)  # other ids: the old list does not fit the new PNG
+
+    class Killed(Exception):
+        pass
+
+    def no_more(writer: CocoPanopticWriter) -> None:
+        raise Killed
+
+    monkeypatch.setattr(CocoPanopticWriter, "arrange", no_more)  # between the PNG and its JSON
+    with pytest.raises(Killed):
+        project.set_finished(photos[0].key, True) if finished else project.save(photos[0].key)
+    names = []
+    for document in (tmp_path / "labels").glob("panoptic*.json"):
+        for record in CocoPanoptic.open(document):
+            record.read_map()
+            names.append(record.file_name)
+    assert names == [photos[1].path.name]  # and the other is in its journal
 
 
 @pytest.mark.parametrize("finished", [False, True])

@@ -185,12 +185,13 @@ class Project:
             _link(photo.path, self.folder / "images" / photo.path.name)
             self._write_pins(photo, snapshot.state)
             pmap = self.full_map(photo, snapshot.state)
-            with self._writer(entry.finished) as target, self._writer(not entry.finished) as other:
-                other.remove(_png_name(photo))
-                target.remove(_png_name(photo))
+            for finished in (True, False):  # first, so that at no instant a JSON lists segments that its PNG has no more
+                if (writer := self._writer(finished)).remove(_png_name(photo)):
+                    writer.close()
+                    _remove_if_empty(writer)
+            with self._writer(entry.finished) as target:
                 target.add(photo.path.name, entry.image_id, pmap)
                 target.arrange()
-                _remove_if_empty(other)
             self._store()
             self._saved[key] = snapshot.revision
 

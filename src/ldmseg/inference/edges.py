@@ -52,7 +52,8 @@ def flood(photo: NDArray[np.uint8], settled: NDArray[np.integer]) -> NDArray[np.
     box = extent(undecided)
     if box is None:
         return settled
-    box = tuple(slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in box)
+    rows, columns = box
+    box = (slice(max(0, rows.start - MARGIN), rows.stop + MARGIN), slice(max(0, columns.start - MARGIN), columns.stop + MARGIN))
     taking_part = binary_dilation(undecided[box])
     flooded = watershed(gradient(photo[box]), np.where(taking_part, settled[box], VOID), mask=taking_part)
     found = settled.copy()
