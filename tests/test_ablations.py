@@ -52,7 +52,7 @@ def test_every_variant_is_a_configuration(ablations: ModuleType) -> None:
     ("study", "only"),
     [
         ("finer", ["128 px, f = 8, bundled", "128 px, f = 4"]),
-        ("kl", ["mean 0.0001", "sum 0.0001"]),
+        pytest.param("kl", ["mean 0.0001", "sum 0.0001"], marks=pytest.mark.long),
         ("codes", ["color"]),
         ("scale", ["s = 0.5"]),
     ],

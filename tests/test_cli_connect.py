@@ -26,7 +26,7 @@ def test_labelme_in_completed_and_out(capsys: pytest.CaptureFixture[str], tmp_pa
     assert (full.ids[pmap.ids > 0] == pmap.ids[pmap.ids > 0]).all() and (full.ids > 0).all()
     back = ["connect", "labelme", "export", f"coco-panoptic:{tmp_path / 'full'}", "--images", given / "images", "--names", report["data"]]
     result = done(capsys, *back, "-o", tmp_path / "back")
-    assert "1 images with" in result.err and files_in(tmp_path / "back") == {"photos/a.json", "photos/a.png", "photos/labels.txt"}
+    assert "1 image with" in result.err and files_in(tmp_path / "back") == {"photos/a.json", "photos/a.png", "photos/labels.txt"}
 
 
 @pytest.mark.slow

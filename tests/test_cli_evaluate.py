@@ -187,6 +187,8 @@ def test_other_methods_stand_in_the_same_table(capsys: pytest.CaptureFixture[str
         assert figures["settings"]["segmenter"] == name and figures["all"]["fn"] + figures["all"]["tp"] >= 8
     figures = done(capsys, *args, "nearest", "--drop-rate", 0.1).json()
     assert figures["all"]["pq"] > 0.5
+    assert "--segmenter: expected an existing folder or a Hub id" in refused(capsys, *args, "mask2former:a/b/c")
+    assert "--model: expected 'default', a pipeline's folder, or a Hub id" in refused(capsys, *args[:-1], "--model", tmp_path / "nothing")
     assert "--segmenter: expected without --model" in refused(capsys, *args, "slic", "--model", tmp_path)
     assert "--steps: expected without --segmenter" in refused(capsys, *args, "slic", "--steps", 2)
     assert "--ensemble-size: expected without --segmenter" in refused(capsys, *args, "slic", "--ensemble-size", 2)

@@ -184,7 +184,7 @@ def test_a_run_folder_that_another_machine_does_not_see(tmp_path: Path, monkeypa
 
 # ------------------------------------------------------------------------------------------------------------------------ the curve
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize("stage", [pytest.param(stage, marks=[] if stage == "diffusion" else pytest.mark.long) for stage in STAGES])
 def test_processes_change_neither_the_losses_nor_what_can_be_resumed(
     stage: str, configs: dict[str, Path], alone: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -223,7 +223,7 @@ def test_two_machines(configs: dict[str, Path], alone: dict[str, Path], tmp_path
 
 # ------------------------------------------------------------------------------------------------------------------------- failures
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["0", "1"])
+@pytest.mark.parametrize("victim", [pytest.param("0", marks=pytest.mark.long), "1"])
 def test_a_killed_process_ends_the_run(victim: str, configs: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     args = ["train", "autoencoder", "--config", str(configs["autoencoder"]), "-o", str(folder)]

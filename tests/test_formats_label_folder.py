@@ -67,5 +67,9 @@ def test_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     with pytest.raises(InputError, match="found no pictures in a folder 'masks' or 'labels'"):
         open_label_folder(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "panoptic_val.json").write_text("{}")
+    with pytest.raises(InputError, match="it looks like a data set of the format coco-panoptic"):
+        open_label_folder(tmp_path)
     with pytest.raises(InputError, match="root: expected a folder"):
         open_label_folder(tmp_path / "images" / "a.jpg")

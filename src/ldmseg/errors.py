@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 QUOTED = 80
 """Characters of a value that a message shows, at most."""
@@ -13,6 +15,17 @@ class InputError(ValueError):
 
     The command line prints it and exits with code 2; the library raises it before anything is computed or written.
     """
+
+
+@contextmanager
+def about(option: str, argument: str = "source") -> Iterator[None]:
+    """Errors about an argument of the library name the option that it came from."""
+    try:
+        yield
+    except InputError as error:
+        if not str(error).startswith(f"{argument}: "):
+            raise
+        raise InputError(option + str(error).removeprefix(argument)) from error
 
 
 def quoted(value: object) -> str:

@@ -32,7 +32,7 @@ from ldmseg.models.classifier import SegmentClassifier
 from ldmseg.models.denoiser import Denoiser
 from ldmseg.models.descriptors import Descriptor
 from ldmseg.models.image_encoder import ImageEncoder
-from ldmseg.models.loading import check_components, loading_errors, model_folder
+from ldmseg.models.loading import check_components, loading_errors, pipeline_folder
 from ldmseg.models.manifest import check_manifest, exported
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
 from ldmseg.models.quiet import no_loading_bar
@@ -132,7 +132,7 @@ class LDMSegPipeline(DiffusionPipeline):
             InputError: nothing usable is there: no such folder or Hub id, a file is missing, truncated, of another architecture or another
                 export.
         """
-        folder = model_folder(pretrained_model_name_or_path)
+        folder = pipeline_folder(pretrained_model_name_or_path)
         with loading_errors("--model", "a pipeline's folder or Hub id", str(pretrained_model_name_or_path)):
             check_manifest(folder)
             with no_loading_bar():

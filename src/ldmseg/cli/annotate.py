@@ -74,7 +74,10 @@ def annotate(
             webbrowser.open(address)
 
     with locked(folder, PARTS):
-        serve(Settings(images, folder, token, labels, partial, host, port, steps, seed, threads), load, ready)
+        try:
+            serve(Settings(images, folder, token, labels, partial, host, port, steps, seed, threads), load, ready)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"everything is saved in {folder}; the same command goes on") from None
 
 
 def _beside(images: list[Path]) -> Path:

@@ -13,7 +13,7 @@ from ldmseg.cli import options
 from ldmseg.cli.console import Progress, print_json, say
 from ldmseg.cli.inpainting_table import check_alone, print_scores, read_protocol
 from ldmseg.cli.score import print_figures, print_quality
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, about
 
 if TYPE_CHECKING:
     from ldmseg.data.datasets import PanopticDataset
@@ -218,7 +218,8 @@ def _load_segmenter(name: str, device: str, dataset: PanopticDataset) -> Segment
     from ldmseg.devices import resolve_device
     from ldmseg.segmenters import load_segmenter
 
-    return load_segmenter(name, resolve_device(device), dataset.categories)
+    with about("--segmenter"):
+        return load_segmenter(name, resolve_device(device), dataset.categories)
 
 
 def _origin(data: str, model: str, segmenter: str | None, captions: Path | None) -> dict[str, Any]:

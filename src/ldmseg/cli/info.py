@@ -97,7 +97,8 @@ def _print(facts: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version))
     device = facts["device"]
-    table.add_row("device", f"{device['auto']} ({', '.join(device['gpus']) or str(device['cpu_threads']) + ' CPU threads'})")
+    threads = f"{device['cpu_threads']} CPU thread{'s' * (device['cpu_threads'] != 1)}"
+    table.add_row("device", f"{device['auto']} ({', '.join(device['gpus']) or threads})")
     model = facts["model"]
     if model is None:
         table.add_row("model", facts["no_model"])

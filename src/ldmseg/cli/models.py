@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ldmseg.choices import Task
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, about
 
 CLIP = "openai/clip-vit-base-patch16"
 """The CLIP of --classes."""
@@ -44,7 +44,8 @@ def load_classes(classes: str | None, clip: str | None, device: str) -> Any:
     from ldmseg.devices import resolve_device
     from ldmseg.models.open_vocabulary import OpenVocabulary
 
-    return OpenVocabulary.from_clip(clip or CLIP, classes.split(",")).to(resolve_device(device))
+    with about("--clip"):
+        return OpenVocabulary.from_clip(clip or CLIP, classes.split(",")).to(resolve_device(device))
 
 
 def named_categories(pipe: Any, classes: Any, task: Task = "panoptic") -> Any:

@@ -137,7 +137,7 @@ def run(
 def _said(photos: list[dict], videos: list[dict], output: Path, task: Task) -> Iterator[str]:
     if photos:
         segments = sum(one["segments"] for one in photos)
-        what = {"depth": "depth", "semantic": f"{segments} regions of one category"}.get(task, f"{segments} segments")
+        what = {"depth": "depth", "semantic": f"{segments} regions, each of one category"}.get(task, f"{segments} segments")
         yield f"{len(photos)} photo{'s' * (len(photos) != 1)}, {what}, written to {output}"
     for one in videos:
         yield f"{one['file']}: {one['frames']} frame{'s' * (one['frames'] != 1)}, {one['segments']} segments, written to {one['folder']}"

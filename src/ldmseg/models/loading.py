@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from ldmseg.errors import InputError, quoted
 from ldmseg.models.manifest import check_manifest
 from ldmseg.models.mask_autoencoder import MaskAutoencoder
-from ldmseg.models.pretrained import only_shapes
+from ldmseg.models.pretrained import is_hub_id, only_shapes
 from ldmseg.models.vae_mask_autoencoder import VaeMaskAutoencoder
 
 BUNDLED = "default"
@@ -39,6 +39,18 @@ def model_folder(source: str | PathLike[str]) -> str:
     if not (folder / "model_index.json").is_file():
         raise InputError("--model: this installation holds no bundled model; name a folder or a Hub id")
     return str(folder)
+
+
+def pipeline_folder(source: str | PathLike[str]) -> str:
+    """The folder or Hub id of a pipeline.
+
+    Raises:
+        InputError: it is neither, so that the Hub need not be asked for a folder that is not there.
+    """
+    folder = model_folder(source)
+    if not Path(folder).expanduser().is_dir() and not is_hub_id(folder):
+        raise InputError(f"--model: expected '{BUNDLED}', a pipeline's folder, or a Hub id owner/name, got {quoted(str(source))}")
+    return folder
 
 
 def check_components(index: Mapping[str, Any], folder: str | PathLike[str]) -> None:

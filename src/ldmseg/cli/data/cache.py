@@ -12,7 +12,7 @@ import typer
 from ldmseg.atomic import check_output_folder
 from ldmseg.cli import options
 from ldmseg.cli.console import Progress, configure_logging, print_json, say
-from ldmseg.errors import InputError
+from ldmseg.errors import InputError, about
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def cache(
         return
     assert data is not None and encoder is not None and size is not None
     dataset = load_dataset(data, size=size)
-    frozen: Any = load_image_encoder(model_folder(encoder))
+    with about("--encoder"):
+        frozen: Any = load_image_encoder(model_folder(encoder))
     settings = CacheSettings(size, flip, dtype, batch_size, workers, per_shard, on_error)
     with Progress("photos", enabled=not json) as progress:
         try:

@@ -64,7 +64,7 @@ def check(
         if contents:
             print_table(_table(contents))
         found = ", ".join(f"{count} {kind}" for kind, count in report.kinds.items())
-        say(f"{report.images} images checked: {found or 'nothing is wrong'}")
+        say(f"{report.images} image{'s' * (report.images != 1)} checked: {found or 'nothing is wrong'}")
     if report.findings:
         raise typer.Exit(1)
 

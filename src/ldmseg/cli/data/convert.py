@@ -35,6 +35,6 @@ def convert(
     if json:
         print_json({"data": report.data, "images": report.images, "segments": report.segments, "lost": list(report.lost)})
         return
-    say(f"{report.images} images with {report.segments} segments written; use them as {report.data}")
+    say(f"{report.images} image{'s' * (report.images != 1)} with {report.segments} segments written; use them as {report.data}")
     for lost in report.lost:
         say(f"not kept, because {to} does not hold it: {lost}")
