@@ -1,11 +1,13 @@
 """Measure `ldmseg label`: photos a second, and memory and failures with archives of many small photos.
 
     python benchmarks/label.py rate --photos ../shared/data/photos/msrc/images/val --steps 4 --boundaries photo
+    python benchmarks/label.py scaling --photos ../shared/data/photos/msrc/images/val --steps 4 --boundaries photo
     python benchmarks/label.py memory --count 100000
     python benchmarks/label.py broken --count 10000
 
 `rate` is the bundled model's, from reading a photo to the map's file, in `--workers` processes of one thread each. CPU seconds are what a
-core costs; seconds on the clock also count what other programs took. `memory` and `broken` measure the machinery with a segmenter
+core costs; seconds on the clock also count what other programs took. `scaling` compares two workers with one on the clock, so it needs two
+idle cores. `memory` and `broken` measure the machinery with a segmenter
 that costs nothing and calls no network. Their photos are generated: 100 different ones of 64 x 48 pixels, linked as often as needed.
 Each part writes its own figures into the result, and keeps those of the others.
 """
@@ -78,6 +80,27 @@ def measure_rate(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def measure_scaling(work: Path, arguments: argparse.Namespace, few: int = 16, many: int = 80, rounds: int = 2) -> dict[str, Any]:
+    """Photos a second of one and of two workers of one thread, each with as many photos, without what a start costs."""
+    photos = sorted(arguments.photos.resolve().rglob("*.jpg"))
+    make = partial(load_segmenter, "default", "cpu", {"num_inference_steps": arguments.steps, "boundaries": arguments.boundaries})
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for turn in range(rounds):
+        for workers, found in rates.items():
+            seconds = {}
+            for each in (few, many):
+                listed = work / f"{turn}-{workers}-{each}.txt"
+                listed.write_text("".join(f"{path}\n" for path in photos[: workers * each]), encoding="utf-8")
+                seconds[each] = labelled(listed, listed.with_suffix(""), make, workers, shard_size=8)[0].seconds
+            found.append(workers * (many - few) / (seconds[many] - seconds[few]))
+    return {
+        "folder": "/".join(arguments.photos.parts[-3:]),
+        "photos_of_a_worker": many - few,
+        "photos_per_second": {str(workers): round(max(found), 3) for workers, found in rates.items()},
+        "of_linear": round(max(rates[2]) / (2 * max(rates[1])), 3),
+    }
+
+
 def sizes(folder: Path) -> dict[str, Any]:
     pixels = []
     for path in sorted(folder.rglob("*.jpg")):
@@ -142,7 +165,7 @@ def save(part: str, figures: dict[str, Any]) -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("rate", "memory", "broken"))
+    parser.add_argument("part", choices=("rate", "scaling", "memory", "broken"))
     parser.add_argument("--photos", type=Path, default=Path("../shared/data/photos/msrc/images/val"))
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--boundaries", choices=("photo", "drawn"), default="photo")
@@ -152,7 +175,8 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     work = Path(tempfile.mkdtemp(prefix="ldmseg-label-"))
     try:
-        figures = {"rate": measure_rate, "memory": measure_memory, "broken": measure_broken}[arguments.part](work, arguments)
+        parts = {"rate": measure_rate, "scaling": measure_scaling, "memory": measure_memory, "broken": measure_broken}
+        figures = parts[arguments.part](work, arguments)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(json.dumps(figures, indent=2))

@@ -30,6 +30,7 @@ from ldmseg.formats.tools.label_studio import Control, MaskKind, label_config, o
 
 pytestmark = pytest.mark.slow
 
+ACCOUNT, PASSWORD = "a@b.co", "pass12345"
 TOKEN = "0123456789012345678901234567890123456789"
 TRIES = 900  # of a second each, until it answers; a busy machine takes minutes to make its tables
 
@@ -68,7 +69,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
         "SSRF_PROTECTION_ENABLED": "false",
     }
     arguments = ["start", "--no-browser", "--data-dir", str(folder), "--port", str(port), "--internal-host", "127.0.0.1"]
-    account = ["--username", "a@b.co", "--password", "pass12345", "--user-token", TOKEN]
+    account = ["--username", ACCOUNT, "--password", PASSWORD, "--user-token", TOKEN]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | told
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen([program, *arguments, *account], stdout=log, stderr=log, env=environment, cwd=folder)
@@ -142,3 +143,62 @@ def test_the_backend_is_registered_asked_and_drawn_with(product: Product, tmp_pa
     regions = answer["data"]["result"]
     masks = [decode_brush(r["value"]["rle"], 24, 40) > 0 for r in regions]
     assert sorted(r["value"]["brushlabels"][0] for r in regions) == ["A", "B"] and (np.sum(masks, axis=0) == 1).all()
+
+
+SMART = """<View><Image name="image" value="$image"/>
+  <KeyPointLabels name="kp" toName="image" smart="true"><Label value="A"/><Label value="B"/></KeyPointLabels>
+  <BrushLabels name="tag" toName="image"><Label value="A"/><Label value="B"/></BrushLabels></View>"""
+REGIONS = "() => Htx.annotationStore.selected ? Htx.annotationStore.selected.regionStore.regions.map((r) => r.type) : []"
+
+
+@pytest.mark.parametrize("pre_labelled", [True, False])
+def test_a_person_labels_in_the_browser(product: Product, chromium: Any, tmp_path: Path, pre_labelled: bool) -> None:
+    """A task opens with our segments; or a key point of the auto-annotation tool is answered. What is submitted is ours."""
+    project = product.project(SMART)
+    product.ask("POST", f"/api/projects/{project}/import", *multipart(data_trees.photo(tmp_path / "a.png", 240, 400)))
+    task = product.ask("GET", f"/api/tasks?project={project}")["tasks"][0]["id"]
+    segmenter = Halves()
+    with make_server(LabelStudioBackend(segmenter, PhotoSource(product.url, TOKEN)), port=0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        backend = product.ask("POST", "/api/ml", {"project": project, "url": url, "title": "ldmseg", "is_interactive": True})
+        shown = {"show_collab_predictions": pre_labelled, "evaluate_predictions_automatically": pre_labelled}
+        product.ask("PATCH", f"/api/projects/{project}", {**shown, "model_version": backend["title"] if pre_labelled else ""})
+        page = chromium.new_context(viewport={"width": 1300, "height": 800}).new_page()
+        page.set_default_timeout(300_000)
+        page.goto(f"{product.url}/user/login")
+        page.fill("input[name=email]", ACCOUNT)
+        page.fill("input[name=password]", PASSWORD)
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda address: "login" not in address)
+        page.goto(f"{product.url}/projects/{project}/data?labeling=1")
+        page.wait_for_selector("canvas")
+        if not pre_labelled:
+            page.click("text=Auto-Annotation")
+            page.click("text=Auto-Accept Suggestions")
+            page.locator("button.lsf-tool_smart").first.click()
+            page.locator("span.lsf-label").nth(1).click()  # B, for a key point
+            picture = page.locator("canvas").first.bounding_box()
+            page.mouse.click(picture["x"] + 0.75 * picture["width"], picture["y"] + 0.5 * picture["height"])
+        page.wait_for_function(f"({REGIONS})().filter((type) => type === 'brushregion').length === {2 if pre_labelled else 1}")
+        page.click("text=Submit")
+        annotations: list[Any] = []
+        for _ in range(TRIES):
+            if annotations := product.ask("GET", f"/api/tasks/{task}")["annotations"]:
+                break
+            page.wait_for_timeout(200)
+        page.context.close()
+        server.shutdown()
+        thread.join()
+    masks = {
+        r["value"]["brushlabels"][0]: decode_brush(r["value"]["rle"], 240, 400) > 0
+        for r in annotations[0]["result"]
+        if r["type"] == "brushlabels"
+    }
+    if pre_labelled:
+        assert len(annotations[0]["result"]) == 2 and not segmenter.partials
+        return
+    (partial,) = segmenter.partials
+    assert [s.category_id for s in partial.segments] == [2]  # the point that was set, of the label that was chosen
+    assert masks["B"].all()  # and what it was completed to
