@@ -68,7 +68,7 @@ def decode(setting: Setting) -> dict[str, Any]:
     """Latents -> map of 640 x 480 of all the model's ids, and the same from logits on."""
     pipe, side = setting.pipe, setting.pipe.config["image_size"]
     options = pipe.options.changed({"num_inference_steps": FEW})
-    networks = pipe._networks()  # the stages of a call, without the call
+    networks = pipe.networks()  # the stages of a call, without the call
     with torch.no_grad():
         samples = make_samples(draw_images(setting.vga(1)), None, Call(generator=seeded(1)), options, None)
         latents = draw.draw_latents(networks, samples, options)

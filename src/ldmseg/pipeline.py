@@ -164,7 +164,7 @@ class LDMSegPipeline(DiffusionPipeline):
     @torch.no_grad()
     def encode_image(self, image: ImageInput | Sequence[ImageInput]) -> Tensor:
         """Image latents of photos, (B, C, h, w). Calls take them as `image_latents`, so that a photo is encoded once for many calls."""
-        return draw.encode_photos(self._networks(), load_images(image))
+        return draw.encode_photos(self.networks(), load_images(image))
 
     @torch.no_grad()
     def __call__(
@@ -294,7 +294,7 @@ class LDMSegPipeline(DiffusionPipeline):
     ) -> LDMSegOutput:
         # 1. Options, and every check
         options = self._resolved(asked, call, known)
-        networks = self._networks()
+        networks = self.networks()
         call.check(options, len(images), self.descriptor)
         call.check_latents(len(images), options.ensemble_size, networks.mask_shape, networks.image_shape)
         draw.sampling_steps(self.scheduler, options, known is not None)
@@ -360,7 +360,8 @@ class LDMSegPipeline(DiffusionPipeline):
 
             return draw.draw_latents(networks, samples, options, coded, call.latents, after_step), coded
 
-    def _networks(self) -> draw.Networks:
+    def networks(self) -> draw.Networks:
+        """The parts that draw, for the functions of `ldmseg.inference.draw`."""
         parts = self.mask_autoencoder, self.image_encoder, self.unet, self.scheduler, self.descriptor
         return draw.Networks(*parts, self.config["image_size"], self.config["id_policy"], self._execution_device, self.codecs)
 

@@ -11,11 +11,15 @@ import torch
 
 from ldmseg.annotate.completion import Question
 from ldmseg.images import load_images
+from ldmseg.inference import draw
 from ldmseg.inference.finish import finish
 from ldmseg.inference.known import KnownMap
 from ldmseg.inference.samples import Sample
 from ldmseg.panoptic import PanopticMap
 from ldmseg.pipeline import LDMSegPipeline
+
+EARLY = 2
+"""Steps after which the map is shown for the first time, if at least twice as many follow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +59,29 @@ class Answers:
         image = load_images(picture)[0]
         return Seen(image, self.pipe.encode_image(image))
 
-    def drawn(self, seen: Seen, wanted: Question, name: str, check: Callable[[], None] = lambda: None) -> PanopticMap:
-        """The first answer; `check` is called at every step, and what it raises ends the drawing."""
+    def drawn(
+        self,
+        seen: Seen,
+        wanted: Question,
+        name: str,
+        check: Callable[[], None] = lambda: None,
+        early: Callable[[PanopticMap], None] | None = None,
+    ) -> PanopticMap:
+        """The map as drawn.
 
-        def after_step(*arguments: Any) -> dict[str, Any]:
+        Args:
+            check: called at every step; what it raises ends the drawing.
+            early: called with the map as the model expects it after the first steps (`EARLY`), where there are many.
+        """
+        sample = self._sample(seen, wanted)
+
+        def after_step(pipe: LDMSegPipeline, step: int, timestep: int, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
             check()
+            if early is not None and step + 1 == EARLY and self.steps >= 3 * EARLY:
+                networks = pipe.networks()
+                (coded,) = draw.code_known(networks, [sample]) or [None]
+                early(draw.decode(networks, tensors["estimate"][0], sample, coded, pipe.options))
+                check()
             return {}
 
         digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
@@ -67,6 +89,7 @@ class Answers:
             "generator": torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1),
             "image_latents": seen.latents,
             "callback_on_step_end": after_step,
+            "callback_on_step_end_tensor_inputs": ("estimate",),
             "num_inference_steps": self.steps,
             "boundaries": "drawn",
             "ensemble_size": 1,
@@ -80,7 +103,10 @@ class Answers:
 
     def bordered(self, seen: Seen, wanted: Question, drawn: PanopticMap) -> PanopticMap:
         """The final answer."""
-        known = KnownMap.of(wanted.partial) if wanted.partial.segments else None
-        sample = Sample(0, seen.image, torch.Generator(), known=known)
+        sample = self._sample(seen, wanted)
         options = replace(self.pipe.options, boundaries="photo", tile_size=0.0)
-        return finish([drawn], [sample], seen.image, known, options).map
+        return finish([drawn], [sample], seen.image, sample.known, options).map
+
+    def _sample(self, seen: Seen, wanted: Question) -> Sample:
+        known = KnownMap.of(wanted.partial) if wanted.partial.segments else None
+        return Sample(0, seen.image, torch.Generator(), known=known)

@@ -136,7 +136,7 @@ class Engine:
         self._listener(key, stage)
 
     def _answer(self, answers: Answers, key: str) -> None:
-        """The first answer as drawn; the final one with its borders where the photo has them."""
+        """The first answer after few steps, or as drawn; the final one with its borders where the photo has them."""
         session = self._source.session(key)
         asked: Snapshot = session.snapshot()
         wanted = question(asked.state, asked.edits, answers.most) if asked.edits else None
@@ -146,18 +146,26 @@ class Engine:
             self._judge_later(key)
             return
         self._tell(key, "working")
-        check = self._checking(key, lambda: session.revision != asked.revision)
+        check = self._checking(key, lambda: not session.wants(asked))
+
+        def told(answer: PanopticMap, stage: Literal["first", "final"]) -> None:
+            state = taken_over(asked.state, asked.edits, wanted, answer)
+            if not session.answered(asked, state, final=stage == "final"):
+                raise Cancelled
+            self._tell(key, stage)
+
+        early: list[PanopticMap] = []
+
+        def first(answer: PanopticMap) -> None:
+            early.append(answer)
+            told(answer, "first")
+
         seen = self._photo(answers, key)
-        drawn = answers.drawn(seen, wanted, key, check)
-        state = taken_over(asked.state, asked.edits, wanted, drawn)
-        if not session.answered(asked, state, final=False):
-            raise Cancelled
-        self._tell(key, "first")
-        self._checking(key, lambda: session.snapshot().edits is not asked.edits)()
-        finished = answers.bordered(seen, wanted, drawn)
-        if not session.answered(asked, taken_over(asked.state, asked.edits, wanted, finished), final=True):
-            raise Cancelled
-        self._tell(key, "final")
+        drawn = answers.drawn(seen, wanted, key, check, first)
+        if not early:
+            told(drawn, "first")
+        check()
+        told(answers.bordered(seen, wanted, drawn), "final")
         self._judge_later(key)
 
     def _confidence(self, answers: Answers, key: str) -> None:

@@ -148,10 +148,15 @@ class PhotoSession:
             self._seen = {self._base: (self.history.state, self._edits)}
 
     # --------------------------------------------------------------------------------------------------------------------- model
+    def wants(self, asked: Snapshot) -> bool:
+        """Whether an answer to a snapshot would still be taken: no person has changed the map, and there is no final answer."""
+        with self.lock:
+            return asked.revision == self._base and asked.edits is self._edits
+
     def answered(self, asked: Snapshot, state: State, final: bool) -> bool:
         """Take the model's answer to a snapshot over; a final one replaces the first one. False if the map has changed meanwhile."""
         with self.lock:
-            if asked.revision != self._base or asked.edits is not self._edits:
+            if not self.wants(asked):
                 return False
             nothing = Edits.none(state.shape)
             if self.history.revision != self._base:
