@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +75,13 @@ def _peak(arguments: list[object]) -> float:
 
 
 # ----------------------------------------------------------------------------------------------------------------------- processes
-def processes(setting: Setting, few: int = 4, many: int = 24) -> dict[str, Any]:
-    """Samples per second of one and of two processes with the same batch each, without what run lengths share, such as loading."""
+def processes(setting: Setting, steps: int = 16) -> dict[str, Any]:
+    """Samples per second of one and of two processes with the same batch each, in the training loop: loading is left out."""
     config = "cpu-2.yaml" if setting.device.type == "cpu" else "multi-gpu.yaml"
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(max(1, setting.rounds // 2)):
         for count, found in rates.items():
-            seconds = [_training_seconds(count, steps, config) for steps in (few, many)]
-            found.append(count * 16 * (many - few) / (seconds[1] - seconds[0]))
+            found.append(count * 16 * steps / _training_seconds(count, steps, config))
     return {
         "preset": PRESET,
         "batch_size_of_a_process": 16,
@@ -95,12 +94,12 @@ def processes(setting: Setting, few: int = 4, many: int = 24) -> dict[str, Any]:
 def _training_seconds(count: int, steps: int, config: str) -> float:
     launcher = ["-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(CONFIGS / config)]
     with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
         run(
             *("train", "diffusion", "--config", PRESET, "-o", folder, *_short(steps)),
             launcher=(*launcher, "--num_processes", str(count), "-m"),
         )
-        return time.monotonic() - began
+        lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        return next(line["seconds"] for line in lines if line.get("step") == steps)
 
 
 def _short(steps: int) -> list[str]:
