@@ -106,5 +106,5 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, named: Pat
     args = ["segment", photo(tmp_path / "photos"), "--model", named, "--device", "cpu", "-o", tmp_path / "out"]
     assert "--clip: expected together with --classes, got 'here' alone" in refused(capsys, *args, "--clip", "here")
     assert "classes: expected names, each once, got ' dog' twice" in refused(capsys, *args, "--classes", "dog, dog")
-    assert "source: expected" in refused(capsys, *args, "--classes", "dog", "--clip", tmp_path / "photos")
+    assert "--clip: expected" in refused(capsys, *args, "--classes", "dog", "--clip", tmp_path / "photos")
     assert files_in(tmp_path) == {"photos/1.png"}
