@@ -317,7 +317,7 @@ def test_work_of_one_process_is_waited_for_and_silence_is_not(tmp_path: Path) ->
 
 # ------------------------------------------------------------------------------------------------------------------- shared weights
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fsdp", "deepspeed"])
+@pytest.mark.parametrize("kind", [pytest.param("fsdp", marks=pytest.mark.long), "deepspeed"])
 def test_shared_out_weights_give_the_same_losses(kind: str, configs: dict[str, Path], alone: dict[str, Path], tmp_path: Path) -> None:
     if kind == "deepspeed" and importlib.util.find_spec("deepspeed") is None:
         pytest.skip("deepspeed is not installed")
