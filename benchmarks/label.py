@@ -1,14 +1,14 @@
 """Measure `ldmseg label`: photos a second, and memory and failures with archives of many small photos.
 
     python benchmarks/label.py rate --photos ../shared/data/photos/msrc/images/val --steps 4 --boundaries photo
-    python benchmarks/label.py scaling --photos ../shared/data/photos/msrc/images/val --steps 4 --boundaries photo
+    python benchmarks/label.py scaling --photos ../shared/data/photos/msrc/images/train --steps 4 --boundaries photo
     python benchmarks/label.py memory --count 100000
     python benchmarks/label.py broken --count 10000
 
 `rate` is the bundled model's, from reading a photo to the map's file, in `--workers` processes of one thread each. CPU seconds are what a
 core costs; seconds on the clock also count what other programs took. `scaling` compares two workers with one on the clock, so it needs two
-idle cores. `memory` and `broken` measure the machinery with a segmenter
-that costs nothing and calls no network. Their photos are generated: 100 different ones of 64 x 48 pixels, linked as often as needed.
+idle cores. `memory` and `broken` measure the machinery with a segmenter that costs nothing and calls no network. Their photos are
+generated: 100 different ones of 64 x 48 pixels, linked as often as needed.
 Each part writes its own figures into the result, and keeps those of the others.
 """
 
@@ -83,6 +83,8 @@ def measure_rate(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def measure_scaling(work: Path, arguments: argparse.Namespace, few: int = 16, many: int = 80, rounds: int = 2) -> dict[str, Any]:
     """Photos a second of one and of two workers of one thread, each with as many photos, without what a start costs."""
     photos = sorted(arguments.photos.resolve().rglob("*.jpg"))
+    if len(photos) < 2 * many:
+        raise SystemExit(f"--photos: expected a folder of at least {2 * many} photos, got {len(photos)} in {arguments.photos}")
     make = partial(load_segmenter, "default", "cpu", {"num_inference_steps": arguments.steps, "boundaries": arguments.boundaries})
     rates: dict[int, list[float]] = {1: [], 2: []}
     for turn in range(rounds):

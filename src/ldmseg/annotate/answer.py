@@ -54,6 +54,11 @@ class Answers:
         """Segments that a question may show."""
         return self.pipe.mask_autoencoder.config["num_ids"] - 1
 
+    @property
+    def shows_early(self) -> bool:
+        """Whether there are enough steps to show the map before it is drawn to the end."""
+        return self.steps >= 3 * EARLY
+
     def seen(self, picture: Any) -> Seen:
         """A photo, encoded once for all its answers."""
         image = load_images(picture)[0]
@@ -71,18 +76,13 @@ class Answers:
 
         Args:
             check: called at every step; what it raises ends the drawing.
-            early: called with the map as the model expects it after the first steps (`EARLY`), where there are many.
+            early: called with the map as the model expects it after the first steps (`EARLY`), if `shows_early`.
         """
-        sample = self._sample(seen, wanted)
 
         def after_step(pipe: LDMSegPipeline, step: int, timestep: int, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
             check()
-            if early is not None and step + 1 == EARLY and self.steps >= 3 * EARLY:
-                networks = pipe.networks()
-                coded = draw.code_known(networks, [sample])
-                expected = draw.decode(networks, tensors["estimate"][0], sample, None if coded is None else coded[0], pipe.options)
-                assert isinstance(expected, PanopticMap)  # a sample's task is segments
-                early(expected)
+            if early is not None and step + 1 == EARLY and self.shows_early:
+                early(self._decoded(tensors["estimate"][0], seen, wanted))
                 check()
             return {}
 
@@ -108,6 +108,14 @@ class Answers:
         sample = self._sample(seen, wanted)
         options = replace(self.pipe.options, boundaries="photo", tile_size=0.0)
         return finish([drawn], [sample], seen.image, sample.known, options).map
+
+    def _decoded(self, latents: torch.Tensor, seen: Seen, wanted: Question) -> PanopticMap:
+        """(C, h, w) -> the map that mask latents stand for, as drawn."""
+        networks, sample = self.pipe.networks(), self._sample(seen, wanted)
+        coded = draw.code_known(networks, [sample])
+        decoded = draw.decode(networks, latents, sample, None if coded is None else coded[0], self.pipe.options)
+        assert isinstance(decoded, PanopticMap)  # a sample's task is segments
+        return decoded
 
     def _sample(self, seen: Seen, wanted: Question) -> Sample:
         known = KnownMap.of(wanted.partial) if wanted.partial.segments else None

@@ -154,15 +154,9 @@ class Engine:
                 raise Cancelled
             self._tell(key, stage)
 
-        early: list[PanopticMap] = []
-
-        def first(answer: PanopticMap) -> None:
-            early.append(answer)
-            told(answer, "first")
-
         seen = self._photo(answers, key)
-        drawn = answers.drawn(seen, wanted, key, check, first)
-        if not early:
+        drawn = answers.drawn(seen, wanted, key, check, lambda answer: told(answer, "first"))
+        if not answers.shows_early:
             told(drawn, "first")
         check()
         told(answers.bordered(seen, wanted, drawn), "final")

@@ -106,11 +106,8 @@ def open_label_folder(root: str | os.PathLike[str], split: str | None = None) ->
         if (inside := _pair(folder, name)) is not None and inside.masks:
             found[name] = inside
     if not found:
-        looks = (
-            "; it looks like a data set of the format coco-panoptic"
-            if any(any(folder.glob(f"{inside}panoptic*.json")) for inside in ("", "annotations/"))
-            else ""
-        )
+        is_coco = any(folder.glob("panoptic*.json")) or any((folder / "annotations").glob("panoptic*.json"))
+        looks = "; it looks like a data set of the format coco-panoptic" if is_coco else ""
         raise InputError(f"root: found no pictures in a folder '{MASKS[0]}' or '{MASKS[1]}' of '{folder}', nor in splits of it{looks}")
     return found[choose_split(folder, dict(sorted(found.items())), split)]
 
