@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,11 +115,28 @@ def test_tasks_go_in_and_exports_come_back(product: Product, tmp_path: Path, kin
     assert (back.ids == pmap.relabel({s.id: n for n, s in enumerate(order, start=1)}).ids).all()
 
 
+SMART = """<View><Image name="image" value="$image"/>
+  <KeyPointLabels name="kp" toName="image" smart="true"><Label value="A"/><Label value="B"/></KeyPointLabels>
+  <BrushLabels name="tag" toName="image"><Label value="A"/><Label value="B"/></BrushLabels></View>"""
+REGIONS = "() => Htx.annotationStore.selected ? Htx.annotationStore.selected.regionStore.regions.map((r) => r.type) : []"
+
+
+@contextmanager
+def registered(product: Product, project: int, segmenter: Any) -> Iterator[dict[str, Any]]:
+    """Our backend, serving and connected to a project: what Label Studio says of it."""
+    with make_server(LabelStudioBackend(segmenter, PhotoSource(product.url, TOKEN)), port=0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        backend = product.ask("POST", "/api/ml", {"project": project, "url": url, "title": "ldmseg", "is_interactive": True})
+        assert backend["state"] == "CO", backend  # connected
+        yield backend
+        server.shutdown()
+        thread.join()
+
+
 def test_the_backend_is_registered_asked_and_drawn_with(product: Product, tmp_path: Path) -> None:
-    config = """<View><Image name="image" value="$image"/>
-      <KeyPointLabels name="kp" toName="image" smart="true"><Label value="A"/></KeyPointLabels>
-      <BrushLabels name="tag" toName="image"><Label value="A"/><Label value="B"/></BrushLabels></View>"""
-    project = product.project(config)
+    project = product.project(SMART)
     photo = data_trees.photo(tmp_path / "a.png", 24, 40)
     product.ask("POST", f"/api/projects/{project}/import", *multipart(photo))
     task = product.ask("GET", f"/api/tasks?project={project}")["tasks"][0]
@@ -128,27 +146,14 @@ def test_the_backend_is_registered_asked_and_drawn_with(product: Product, tmp_pa
     region = {**size, "id": "s", "from_name": "tag", "to_name": "image", "type": "brushlabels", "origin": "manual", "value": value}
     product.ask("POST", f"/api/tasks/{task['id']}/drafts", {"result": [region], "lead_time": 1.0})
     segmenter = Halves()
-    with make_server(LabelStudioBackend(segmenter, PhotoSource(product.url, TOKEN)), port=0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
-        backend = product.ask("POST", "/api/ml", {"project": project, "url": url, "title": "ldmseg", "is_interactive": True})
-        assert backend["state"] == "CO", backend  # connected
+    with registered(product, project, segmenter) as backend:
         context = {"result": [keypoint(10, 50)]}
         answer = product.ask("POST", f"/api/ml/{backend['id']}/interactive-annotating", {"task": task["id"], "context": context})
-        server.shutdown()
-        thread.join()
     (partial,) = segmenter.partials
     assert [s.category_id for s in partial.segments] == [2, 1]
     regions = answer["data"]["result"]
     masks = [decode_brush(r["value"]["rle"], 24, 40) > 0 for r in regions]
     assert sorted(r["value"]["brushlabels"][0] for r in regions) == ["A", "B"] and (np.sum(masks, axis=0) == 1).all()
-
-
-SMART = """<View><Image name="image" value="$image"/>
-  <KeyPointLabels name="kp" toName="image" smart="true"><Label value="A"/><Label value="B"/></KeyPointLabels>
-  <BrushLabels name="tag" toName="image"><Label value="A"/><Label value="B"/></BrushLabels></View>"""
-REGIONS = "() => Htx.annotationStore.selected ? Htx.annotationStore.selected.regionStore.regions.map((r) => r.type) : []"
 
 
 @pytest.mark.parametrize("pre_labelled", [True, False])
@@ -158,11 +163,7 @@ def test_a_person_labels_in_the_browser(product: Product, chromium: Any, tmp_pat
     product.ask("POST", f"/api/projects/{project}/import", *multipart(data_trees.photo(tmp_path / "a.png", 240, 400)))
     task = product.ask("GET", f"/api/tasks?project={project}")["tasks"][0]["id"]
     segmenter = Halves()
-    with make_server(LabelStudioBackend(segmenter, PhotoSource(product.url, TOKEN)), port=0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
-        backend = product.ask("POST", "/api/ml", {"project": project, "url": url, "title": "ldmseg", "is_interactive": True})
+    with registered(product, project, segmenter) as backend:
         shown = {"show_collab_predictions": pre_labelled, "evaluate_predictions_automatically": pre_labelled}
         product.ask("PATCH", f"/api/projects/{project}", {**shown, "model_version": backend["title"] if pre_labelled else ""})
         page = chromium.new_context(viewport={"width": 1300, "height": 800}).new_page()
@@ -189,16 +190,12 @@ def test_a_person_labels_in_the_browser(product: Product, chromium: Any, tmp_pat
                 break
             page.wait_for_timeout(200)
         page.context.close()
-        server.shutdown()
-        thread.join()
-    masks = {
-        r["value"]["brushlabels"][0]: decode_brush(r["value"]["rle"], 240, 400) > 0
-        for r in annotations[0]["result"]
-        if r["type"] == "brushlabels"
-    }
+    regions = [r["value"] for r in annotations[0]["result"] if r["type"] == "brushlabels"]
+    masks = [decode_brush(value["rle"], 240, 400) > 0 for value in regions]
+    assert (np.sum(masks, axis=0) == 1).all()  # every pixel is in one segment
     if pre_labelled:
-        assert len(annotations[0]["result"]) == 2 and not segmenter.partials
+        assert len(masks) == 2 and not segmenter.partials
         return
     (partial,) = segmenter.partials
     assert [s.category_id for s in partial.segments] == [2]  # the point that was set, of the label that was chosen
-    assert masks["B"].all()  # and what it was completed to
+    assert [value["brushlabels"] for value in regions] == [["B"]]  # and what it was completed to
